@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kfp import compiler
@@ -66,10 +66,11 @@ def _with_pinned_sources(settings: Settings, data: str, pipeline: str) -> Settin
 
 def _with_pinned_import(settings: Settings, sources: IngestParams) -> ExtractParams:
     """The section extract; ready-made features in the folder of the sources are read from its version, too."""
-    extract, folder = settings.extract, settings.ingest.clinical.rpartition("/")[0]
-    if extract.import_ is None or not extract.import_.path.startswith(f"{folder}/"):
+    extract, folder = settings.extract, PurePosixPath(settings.ingest.clinical).parent
+    if extract.import_ is None or not PurePosixPath(extract.import_.path).is_relative_to(folder):
         return extract
-    path = sources.clinical.rpartition("/")[0] + extract.import_.path.removeprefix(folder)
+    below = PurePosixPath(extract.import_.path).relative_to(folder)
+    path = storage.join(sources.clinical.rpartition("/")[0], *below.parts)
     return extract.model_copy(update={"import_": extract.import_.model_copy(update={"path": path})})
 
 

@@ -1,6 +1,7 @@
 """The evaluation report: one self-contained HTML page with tables, figures and methods; light, dark and printed."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -118,6 +119,7 @@ def render(
         table_1=_table_1(insights.table_1),
         groups=insights.groups,
         patients=insights.patients,
+        missing_images=_missing_images(insights.patients),
         embeddings=insights.embeddings,
         excluded=[(step, reason, n) for step, reasons in cohort.excluded.items() for reason, n in reasons.items()],
         methods=_methods(scores, params),
@@ -190,6 +192,16 @@ def _parts(scores: Scores) -> list[dict[str, str]]:
             details = scores.attribution["details"].items()
             rows += [{"name": f"– {PART_NAMES[n]}", "share": summary_text.percent(s)} for n, s in details]
     return rows
+
+
+def _missing_images(patients: Sequence[Mapping[str, Any]]) -> str:
+    """How many of the listed critical patches have no image, by reason; empty where each one has."""
+    crops = [patch.get("crop") for row in patients for patch in row["patches"]]
+    reasons = Counter(
+        "no list of slides" if crop is None else crop.missing for crop in crops if crop is None or not crop.address
+    )
+    listed = ", ".join(f"{reason} ({count})" for reason, count in sorted(reasons.items()))
+    return f"{reasons.total()} of {len(crops)} critical patches have no image: {listed}." if reasons else ""
 
 
 def _critical_share(scores: Scores) -> str:

@@ -83,7 +83,8 @@ def composition_sentences(scores: Scores) -> str:
         patients = scores.attribution["patients"]
         sentences.append(f"Shares of the attribution ({patients} test patients): {shares}.")
         sentences += [
-            f"Share of the {PART_NAMES[name]}: {percent(share)}, too small for a table."
+            f"Share of the {PART_NAMES[name]}: {percent(share)}, too small for a table"
+            f"{' with images' if name == 'critical_patches' else ''}."
             for name, share in scores.attribution["details"].items()
             if share < SMALL_SHARE and name != "mean_patch"
         ]

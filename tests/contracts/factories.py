@@ -1,6 +1,6 @@
 """A cohort that meets the contract, and changes that break one expectation or stay just within its limit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -173,13 +173,29 @@ def swap(marker: str, label: str, pairs: int) -> Change:
     def edit(frame: pd.DataFrame, rng: np.random.Generator, data: CohortData) -> pd.DataFrame:
         values = data.patients[label].to_numpy()
         classes = sorted(set(values))
-        names = ["XIST", "RPS4Y1"] if marker == "XIST" else [marker]
-        columns = [frame.columns.get_loc(name) for name in names]
         first = rng.choice(np.flatnonzero(values == classes[0]), pairs, replace=False)
         second = rng.choice(np.flatnonzero(values == classes[1]), pairs, replace=False)
-        first_values = frame.iloc[first, columns].to_numpy()
-        frame.iloc[first, columns] = frame.iloc[second, columns].to_numpy()
-        frame.iloc[second, columns] = first_values
-        return frame
+        return _exchanged(frame, marker, first, second)
 
     return genes(edit)
+
+
+def swap_within(marker: str, label: str) -> Change:
+    """Marker values exchanged between two patients with the same label."""
+
+    def edit(frame: pd.DataFrame, rng: np.random.Generator, data: CohortData) -> pd.DataFrame:
+        values = data.patients[label].to_numpy()
+        first, second = rng.choice(np.flatnonzero(values == rng.choice(values)), 2, replace=False)
+        return _exchanged(frame, marker, [first], [second])
+
+    return genes(edit)
+
+
+def _exchanged(frame: pd.DataFrame, marker: str, first: Sequence[int], second: Sequence[int]) -> pd.DataFrame:
+    """The table with the marker values of the rows `first` and `second` exchanged; XIST stands for both sex markers."""
+    names = ["XIST", "RPS4Y1"] if marker == "XIST" else [marker]
+    columns = [frame.columns.get_loc(name) for name in names]
+    first_values = frame.iloc[first, columns].to_numpy()
+    frame.iloc[first, columns] = frame.iloc[second, columns].to_numpy()
+    frame.iloc[second, columns] = first_values
+    return frame

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from mcti.contracts import expectations, measurements, suites
 from mcti.params import ValidateParams
 from tests.contracts import factories
-from tests.contracts.factories import Mutation, copy_cell, gene_cells, genes, put, shift_site, swap, whole
+from tests.contracts.factories import (
+    Mutation,
+    copy_cell,
+    gene_cells,
+    genes,
+    put,
+    shift_site,
+    swap,
+    swap_within,
+    whole,
+)
 
 PARAMS = ValidateParams(min_events_per_site=3)
 RULES = [
@@ -236,7 +246,7 @@ MUTATIONS = [
     Mutation("z_scores_plausible", extreme(-17036.0, "z-score"), extreme(-17036.0, "log2")),
     Mutation("site_variance", shift_site(("S1",), 2.0), shift_site(("S1",), 0.2)),
     Mutation("site_predictability", shift_site(("S0", "S1", "S2"), 3.0), shift_site(("S1",), 0.1)),
-    Mutation("sex_agrees_with_genes", swap("XIST", "is_female", 1), swap("XIST", "site", 1)),
+    Mutation("sex_agrees_with_genes", swap("XIST", "is_female", 1), swap_within("XIST", "is_female")),
     Mutation("sex_agrees_with_genes", whole("patients", is_female=lambda t: 1 - t["is_female"]),
              put("patients", "is_female", pd.NA, rows=60)),
     Mutation("receptor_agrees_with_gene", swap("ESR1", "subtype", 16), swap("ESR1", "subtype", 8)),

@@ -8,6 +8,7 @@ import pytest
 from mcti.evaluation import report
 from mcti.evaluation.scores import Scores
 from mcti.params import EvaluateParams
+from mcti.slides.tile_images import TileImage
 
 PARAMS = EvaluateParams(baselines=("cox_clinical",), primary_baseline="cox_clinical")
 
@@ -111,3 +112,18 @@ def test_a_slope_outside_seven_tenths_and_one_point_four_is_a_warning_that_names
     assert ("train.recalibration_folds" in text) is warned
     assert f"Calibration at month 24: slope {slope:.3f}" in text
     assert "Integrated Brier score 0.200 [0.100, 0.300]" in text
+
+
+def test_critical_patches_without_an_image_are_counted_by_reason():
+    patch = {"slide_id": "A-1", "x": 0, "y": 0, "index": 1, "tiles": 4, "score": 0.5}
+    crops = [None, TileImage(missing="no coordinates"), TileImage(missing="no coordinates"), TileImage("data:,a")]
+
+    def text(crops):
+        patches = [patch | {"crop": crop} for crop in crops]
+        row = {"patient_id": "A", "selection": "best", "agreement": 1.0, "months": 9.0, "rank": 0.5, "patches": patches}
+        facts = report.CohortSummary("c", "", "OS", 80, 27, 50.0, "12 genes")
+        insights = report.ModelInsights(patients=[row])
+        return report.render(facts, make_scores(-0.1, 0.1), [], PARAMS, {}, insights)
+
+    assert "3 of 4 critical patches have no image: no coordinates (2), no list of slides (1)." in text(crops)
+    assert "critical patches have no image" not in text(crops[3:])

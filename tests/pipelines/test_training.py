@@ -200,6 +200,24 @@ def test_sources_come_from_the_remote_by_their_version(ir):
     assert parameters.slides == f"{base}/slides.csv"
 
 
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("data/raw/sets/uni", f"dvc+s3://b/p/{DATA}/sets/uni"),
+        ("./data/raw/sets/uni/", f"dvc+s3://b/p/{DATA}/sets/uni"),
+        ("data/raw_other/uni", "data/raw_other/uni"),
+        ("s3://features/uni", "s3://features/uni"),
+    ],
+)
+def test_ready_made_features_below_the_sources_are_read_from_their_version(tmp_path, path, expected):
+    features = f"extract.import={{format: h5, path: {path}, encoder: uni, mpp: 0.5, patch_size: 256}}"
+    settings = params.load(None, ["cluster.remote=s3://b/p", "extract.source=import", features])
+    submit.compile_to(settings, DATA, tmp_path / "x.yaml")
+    root = next(yaml.safe_load_all((tmp_path / "x.yaml").read_text(encoding="utf-8")))["root"]
+    compiled = root["inputDefinitions"]["parameters"]["extract"]["defaultValue"]
+    assert params.from_json(params.ExtractParams, compiled, "x").import_.path == expected
+
+
 def test_a_source_outside_the_versioned_folder_is_refused(tmp_path):
     settings = params.load(None, ["cluster.remote=s3://b/p", "ingest.expression=elsewhere/expression.csv"])
     with pytest.raises(UsageError, match=r"elsewhere/expression.csv is outside data/raw.*ingest.expression"):

@@ -88,6 +88,7 @@ class Run:
             features = {
                 "encoder": "hed44",
                 "encoder_weights_sha256": "9" * 64,
+                "target_patch_size": 256,
                 "target_mpp": 0.5,
                 "tissue_method": "hed",
             }

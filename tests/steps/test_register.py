@@ -59,6 +59,7 @@ def test_a_version_has_card_sbom_and_signature(run, servers_of, tmp_path):
         info = mlflow.models.get_model_info("models:/card@challenger")
     tags = version.tags
     assert (tags["mcti.encoder"], tags["mcti.encoder_sha256"], tags["mcti.target_mpp"]) == ("hed44", "9" * 64, "0.5")
+    assert tags["mcti.target_patch_size"] == "256"
     assert (tags["mcti.contract"], tags["mcti.licence.encoder"]) == ("passed", "Apache-2.0")
     assert (tags["mcti.licence.data"], len(tags["mcti.folds"]), tags["mcti.image"]) == ("CC-BY-4.0", 64, "none")
     card = json.loads((Path(folder) / "card.json").read_text())

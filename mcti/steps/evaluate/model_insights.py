@@ -15,7 +15,7 @@ from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.report import GeneGroups
 from mcti.model.network import MCTI
 from mcti.model.trained import TrainedModel, single_thread
-from mcti.slides.tile_images import TileImages
+from mcti.slides.tile_images import TileImage, TileImages
 from mcti.storage import Location
 from mcti.training import fold_files
 
@@ -136,9 +136,9 @@ def _patches(
 
 
 def _add_images(patches: list[dict[str, Any]], images: TileImages | None) -> None:
-    """Set `crop` of each patch, slide by slide; None without slides or without coordinates."""
+    """Set `crop` of each patch, slide by slide: its image or the reason why there is none; None without slides."""
     for patch in patches:
-        patch["crop"] = None
+        patch["crop"] = None if images is None else TileImage(missing="no coordinates")
     if images is None:
         return
     for slide in sorted({patch["slide_id"] for patch in patches}):

@@ -10,12 +10,13 @@ import torch
 
 from mcti.cohort import tables
 from mcti.dataset.loading import load_dataset
-from mcti.params import EvaluateParams, ExplainParams, PredictParams, SplitParams
+from mcti.params import EvaluateParams, ExplainParams, ExtractParams, PredictParams, SplitParams
 from mcti.slides.features import read_slide
 from mcti.steps.evaluate import baseline_fits
 from mcti.steps.evaluate.step import evaluate
 from mcti.steps.exchange import import_features
 from mcti.steps.explain.step import explain
+from mcti.steps.extract import extract
 from mcti.steps.heatmaps import heatmaps
 from mcti.steps.predict.step import predict
 from mcti.steps.split import split
@@ -27,8 +28,8 @@ PARAMS = EvaluateParams(
 )
 
 
-def import_vectors(root, cohort, level):
-    """A set of one tensor (5,) per slide or patient, imported; of the two slides of P-000 only one has a vector."""
+def make_vectors(root, cohort, level):
+    """A folder of one tensor (5,) per slide or patient; of the two slides of P-000 only one has a vector."""
     slides = tables.read_slides(cohort)
     second = slides.iloc[:1].assign(slide_id="second")
     table = pd.concat([slides, second])
@@ -42,6 +43,12 @@ def import_vectors(root, cohort, level):
     random = np.random.default_rng(0)
     for name in names:
         torch.save(torch.from_numpy(random.normal(size=5).astype(np.float32)), source / f"{name}.pt")
+    return source
+
+
+def import_vectors(root, cohort, level):
+    """The set as `mcti features import` stores it."""
+    source = make_vectors(root, cohort, level)
     result = import_features(source, "pt", root / "embeddings", slides=cohort / "slides.parquet", encoder="titan")
     assert (result.level, result.width) == (level, 5)
     return root / "embeddings"
@@ -66,6 +73,24 @@ def test_bags_have_one_row_per_slide_or_patient_and_no_coordinates(project):
     expected = read_slide(project / "embeddings" / f"P-001{'-S' if of_slides else ''}.h5").features
     np.testing.assert_array_equal(second.patches.numpy(), expected)
     assert second.tile_position(0).x is None
+    assert data.provenance["encoder"] == "titan"
+
+
+def test_vectors_that_extract_imports_are_read_as_those_of_an_import(project, tmp_path):
+    """The set of the project's fixture: equal bags, of slides or of patients."""
+    level = "slide" if "slide" in project.name else "patient"
+    cohort, _, _ = factories.folders(tmp_path, patients=40)
+    source = make_vectors(tmp_path, cohort, level)
+    settings = {"format": "pt", "path": str(source), "encoder": "titan", "mpp": "unknown", "patch_size": "unknown"}
+    params = ExtractParams.model_validate({"source": "import", "import": settings, "max_failed_slides_share": 0.5})
+    result = extract(cohort / "slides.parquet", params, tmp_path / "store")
+    data, expected = load_dataset(cohort, tmp_path / "store"), load_dataset(project / "cohort", project / "embeddings")
+    missing = {"NO_FEATURES": 1} if level == "slide" else {}  # of the two slides of P-000 one has no vector
+    assert result.statuses == {"OK": 40} | missing
+    assert data.bags.keys() == expected.bags.keys()
+    for patient, bag in data.bags.items():
+        np.testing.assert_array_equal(bag.patches, expected.bags[patient].patches)
+        assert [slide.slide_id for slide in bag.slides] == [slide.slide_id for slide in expected.bags[patient].slides]
     assert data.provenance["encoder"] == "titan"
 
 

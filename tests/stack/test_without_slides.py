@@ -1,0 +1,122 @@
+"""Ready-made features without one slide file: `dvc repro` to a registered version, then the compiled pipeline."""
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from mcti.local import settings, stack
+from mcti.registry import tracking
+from mcti.storage import tree_md5
+from tests.stack.small_project import clone, dvc, mcti, shrink_settings
+
+pytestmark = [pytest.mark.slow, pytest.mark.stack]
+
+PATIENTS, WITHOUT_FEATURES = 48, "P-007-A"
+NAME = "ready-made"
+SETTINGS = {
+    "ingest": {
+        "name": NAME, "notice": "made values: not a clinical result", "endpoint": "OS", "expression_scale": "z-score",
+    },
+    "validate": {"min_events": 5, "min_patients": 10},
+    "extract": {
+        "source": "import",
+        "import": {"format": "trident", "path": "data/set", "encoder": "made", "mpp": 0.5, "patch_size": 256},
+    },
+    "split": {"folds": 2, "inner_folds": 2},
+    "search": {"trials": 1, "epochs": 1, "parallel_trials": 1},
+    "train": {"preset": "tiny", "epochs": 1, "bins": {"count": 2}, "architecture": {"covariates": ["age"]}},
+    "evaluate": {
+        "bootstrap": 100, "baselines": ["cox_clinical", "cox_slides"], "primary_baseline": "cox_clinical",
+        "attribution_patients": 0,
+    },
+    "register": {"name": NAME, "experiment": NAME},
+    "promote": {"min_events": 5, "bootstrap": 100},
+    "cluster": {"extract_shards": 2, "search_workers": 1},
+}  # fmt: skip
+
+
+def make_tables(folder):
+    """The source tables; the table of slides has no column `path`. Returns the risk of each patient."""
+    random = np.random.default_rng(0)
+    ids, risk = [f"P-{i:03d}" for i in range(PATIENTS)], random.standard_normal(PATIENTS)
+    time, censoring = random.exponential(30 * np.exp(-0.8 * risk)) + 1, random.uniform(5, 80, PATIENTS)
+    clinical = pd.DataFrame({"patient_id": ids, "cohort": "C", "site": [f"S{i % 5}" for i in range(PATIENTS)]})
+    clinical["age"], clinical["is_female"] = random.integers(40, 80, PATIENTS), random.integers(0, 2, PATIENTS)
+    clinical["subtype"] = [("A", "B")[i % 2] for i in range(PATIENTS)]
+    clinical["time_months"], clinical["event"] = np.minimum(time, censoring).round(2), (time <= censoring).astype(int)
+    genes = random.standard_normal((PATIENTS, 12))
+    genes[:, 0] += risk
+    expression = pd.DataFrame(genes, index=pd.Index(ids, name="patient_id"), columns=[f"GENE{j}" for j in range(12)])
+    slides = pd.DataFrame({"patient_id": ids, "slide_id": [f"{name}-A" for name in ids]})
+    folder.mkdir(parents=True)
+    for name, table in {"clinical": clinical, "expression": expression.reset_index(), "slides": slides}.items():
+        table.to_csv(folder / f"{name}.csv", index=False)
+    return dict(zip(slides["slide_id"], risk, strict=True))
+
+
+def make_features(folder, risk):
+    """A set as TRIDENT writes it, without one slide, and with one file that belongs to no slide."""
+    random = np.random.default_rng(1)
+    folder.mkdir(parents=True)
+    corners = np.array([[256 * (i % 5), 256 * (i // 5)] for i in range(20)])
+    for name, value in {**risk, "other": 0.0}.items():
+        if name == WITHOUT_FEATURES:
+            continue
+        with h5py.File(folder / f"{name}.h5", "w") as file:
+            file["features"] = (random.standard_normal((20, 16)) + 0.5 * value).astype(np.float32)
+            file["coords"] = corners
+            file["coords"].attrs.update({"patch_size": 256, "patch_size_level0": 256, "target_magnification": 20})
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A clone with tables and features, in which `dvc repro` has run every stage."""
+    folder = clone(tmp_path_factory.mktemp("no slides") / "a project")
+    shrink_settings(folder, SETTINGS)
+    make_features(folder / "data" / "set", make_tables(folder / "data" / "raw"))
+    stack.up(folder)
+    try:
+        dvc(folder, "add", "data/raw", "--quiet")
+        done = dvc(folder, "repro", check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        settings.activate(folder, force=True)  # the environment is restored at the end of the module
+        yield folder
+    finally:
+        stack.down(folder)
+
+
+def test_the_features_of_47_of_48_slides_are_in_the_store(project):
+    slides = pd.read_csv(project / "data" / "features" / "slides.csv", dtype=str)
+    assert slides["status"].value_counts().to_dict() == {"OK": 47, "NO_FEATURES": 1}
+    assert list(slides["slide_id"][slides["status"] == "NO_FEATURES"]) == [WITHOUT_FEATURES]
+    assert len(list((project / "data" / "features").glob("*.h5"))) == 47
+
+
+def test_the_registered_version_states_encoder_and_resolution(project):
+    with tracking.service() as client:
+        (version,) = client.search_model_versions(f"name = '{NAME}'")
+    tags = {name: version.tags[f"mcti.{name}"] for name in ("encoder", "target_mpp", "target_patch_size")}
+    assert tags == {"encoder": "made", "target_mpp": "0.5", "target_patch_size": "256"}
+
+
+def test_the_report_states_why_the_critical_patches_have_no_image(project):
+    page = (project / "reports" / "evaluation" / "report.html").read_text(encoding="utf-8")
+    assert "30 of 30 critical patches have no image: the table names no slide file (30)." in page
+
+
+def test_the_local_pipeline_gives_the_same_c(project, tmp_path):
+    words = ("pipeline", "run-local", "--out", str(tmp_path / "runs"), "--set", "register.name=parity", "--json")
+    done = mcti(project, *words)
+    assert done.returncode == 0, done.stderr[-5000:]
+    run = Path(json.loads(done.stdout)["folder"])
+    metrics = json.loads((project / "reports" / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
+    of_pipeline = json.loads((run / "evaluate" / "report" / "metrics.json").read_text(encoding="utf-8"))
+    assert 0 < metrics["mcti"]["c_index"]["value"] < 1
+    assert {"mcti", "cox_clinical", "cox_slides"} <= set(metrics)
+    assert of_pipeline == metrics
+    assert tree_md5(run / "merge-features" / "whole") == tree_md5(project / "data" / "features")
+    assert json.loads((run / "outcome" / "report").read_text(encoding="utf-8"))["state"] == "FINISHED"
