@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the cohort is that of the 
 
 from mcti.contracts import measurements, suites
 from tests.contracts import factories
-from tests.contracts.test_expectations import RULES
+from tests.contracts.test_expectations import COHORT_RULES, FEATURE_RULES, RULES, features_of
 
 
 def main() -> int:
@@ -22,7 +22,9 @@ def main() -> int:
     base = factories.good(1, patients=400)
     alarms: Counter[str] = Counter()
     for seed in range(count):
-        results = suites.run(measurements.measure(factories.resample(base, seed)), RULES)
+        sample = factories.resample(base, seed)
+        results = suites.run(measurements.measure(sample), COHORT_RULES)
+        results += suites.run(features_of(sample), FEATURE_RULES)
         alarms.update(result.id for result in results if not result.passed)
     print(f"{sum(alarms.values())} false alarms of {len(RULES)} expectations in {count} resamples {dict(alarms)}")
     return int(bool(alarms))

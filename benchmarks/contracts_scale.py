@@ -95,7 +95,7 @@ def _measure(folder: Path) -> dict[str, float]:
     from mcti.steps.validate import validate
 
     imported = time.perf_counter()
-    validate(folder, None, ValidateParams(), folder / "report")
+    validate(folder, ValidateParams(), folder / "report")
     validated = time.perf_counter()
     split(folder, None, SplitParams(), folder / "folds.csv")
     end = time.perf_counter()

@@ -16,5 +16,5 @@ def validate(  # noqa: D103
     from mcti.params import ValidateParams, from_json
     from mcti.steps.validate import validate as step
 
-    step(cohort.path, None, from_json(ValidateParams, params, "parameter validate"), Path(report.path))
+    step(cohort.path, from_json(ValidateParams, params, "parameter validate"), Path(report.path))
     shutil.copyfile(f"{report.path}/report.html", report_html.path)

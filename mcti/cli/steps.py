@@ -56,19 +56,17 @@ def ingest(
 
 
 @command(group, "validate")
-def validate(
-    context: CommandContext, cohort: Cohort, out: OutFolder, features: Features = None, dry_run: DryRun = False
-) -> object:
+def validate(context: CommandContext, cohort: Cohort, out: OutFolder, dry_run: DryRun = False) -> object:
     """Check the cohort against its data contract. A failed critical expectation ends with exit code 3.
 
     Example: mcti validate --cohort data/cohort --out reports/validation
     """
     section = context.settings.validation
     if dry_run:
-        return context.plan({"cohort": cohort, "features": features}, section, out)
+        return context.plan({"cohort": cohort}, section, out)
     from mcti.steps.validate import validate as step
 
-    return step(cohort, features, section, Path(out), progress=context.progress)
+    return step(cohort, section, Path(out), progress=context.progress)
 
 
 @command(group, "extract")

@@ -32,8 +32,6 @@ class CohortData:
     event_confirmed     the user confirmed that event 1 means observed
     no_followup         number of patients that ingest excluded for missing follow-up
     shared_pairs        pairs of patients that share a slide or a profile, with what they share
-    bags                one row per slide with features (`feature_table`); None: features are not checked
-    slide_statuses      status of each slide; None: features are not checked
     """
 
     patients: pd.DataFrame
@@ -45,19 +43,17 @@ class CohortData:
     event_confirmed: bool = False
     no_followup: int = 0
     shared_pairs: list[tuple[str, str, str]] = field(default_factory=list)
-    bags: pd.DataFrame | None = None
-    slide_statuses: pd.DataFrame | None = None
 
 
 def measure(data: CohortData) -> dict[str, pd.DataFrame]:
-    """The tables of the contract by name, one row per patient, gene, slide or cohort; `bags` only with features."""
+    """The tables of the contract by name, one row per patient, gene, slide or cohort."""
     patients = data.patients
     site = dict(zip(patients["patient_id"], patients["site"].fillna(""), strict=True))
     genes = gene_table(data.expression, site)
     largest = np.maximum(genes["minimum"].abs(), genes["maximum"].abs())
     genes["largest_z"] = largest if data.scale == "z-score" else np.nan
     slides = _slides(data.slides)
-    measured = {
+    return {
         "patients": _patients(data, slides),
         "subtypes": _groups(patients, "subtype"),
         "sites": _groups(patients, "site"),
@@ -66,9 +62,6 @@ def measure(data: CohortData) -> dict[str, pd.DataFrame]:
         "slides": slides,
         "cohort": _cohort(data, genes, site_predictability(data.expression, genes, site)),
     }
-    if data.bags is not None:
-        measured["bags"] = _bags(data.bags)
-    return measured
 
 
 def measure_features(patients: pd.DataFrame, bags: pd.DataFrame, statuses: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -109,8 +102,6 @@ def _patients(data: CohortData, slides: pd.DataFrame) -> pd.DataFrame:
     table["sex_agrees"] = _agrees(_sex_score(data), is_female, ids)
     table["receptor_agrees"] = _agrees(_marker(data, RECEPTOR_GENE), _receptor(table), ids)
     table["slides"] = ids.map(slides["patient_id"].value_counts()).fillna(0).astype(np.int64)
-    if data.bags is not None:
-        table["tiles"] = _tiles(ids, data.bags)
     return table
 
 
@@ -202,7 +193,7 @@ def _cohort(data: CohortData, genes: pd.DataFrame, predictability: float) -> pd.
     late, p_value = followup.lateness(time, event)
     known = np.isfinite(time)
     oriented = orientation(time[known], event[known], data.endpoint, patients["cohort"].tolist())
-    values = {
+    row = {
         "cohort": "all patients",
         "patients": len(patients),
         "events": int(event.sum()),
@@ -221,14 +212,13 @@ def _cohort(data: CohortData, genes: pd.DataFrame, predictability: float) -> pd.
         "foreign_profiles": int(genes["foreign_profiles"].max()) if len(genes) else 0,
         "genes": len(genes),
     }
-    features = {} if data.bags is None else _feature_measurements(data.bags, data.slide_statuses)
-    return pd.DataFrame([{**values, **features}])
+    return pd.DataFrame([row])
 
 
-def _feature_measurements(bags: pd.DataFrame, statuses: pd.DataFrame | None) -> dict[str, object]:
-    failed = 0 if statuses is None else int((statuses["status"] != "OK").sum())
+def _feature_measurements(bags: pd.DataFrame, statuses: pd.DataFrame) -> dict[str, object]:
+    failed = int((statuses["status"] != "OK").sum())
     return {
-        "failed_slides_share": failed / max(0 if statuses is None else len(statuses), 1),
+        "failed_slides_share": failed / max(len(statuses), 1),
         "encoders": int(bags["encoder"].nunique()),
         "resolutions": int(bags["resolution"].nunique()),
         "widths": int(bags["width"].nunique()),

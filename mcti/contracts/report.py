@@ -145,7 +145,7 @@ def _figures(results: Results, tables: dict[str, pd.DataFrame]) -> list[tuple[st
         ("without event", *followup.kaplan_meier(time, event)),
     ]
     missing = tables["columns"].sort_values(["missing_share", "column"], ascending=[False, True])
-    drawn = [
+    return [
         ("Flow of the patients into the cohort", _flow(results)),
         ("Follow-up (reverse Kaplan-Meier) and survival", figures.curves(named, "months", "share", "Follow-up")),
         ("Events / patients by subtype", _events(tables["subtypes"], "subtype")),
@@ -153,18 +153,13 @@ def _figures(results: Results, tables: dict[str, pd.DataFrame]) -> list[tuple[st
         ("Missing values by column, %", _missing(missing)),
         ("Patients by number of slides", figures.histogram(patients["slides"].to_numpy(dtype=float), "Slides")),
     ]
-    if "tiles" in patients.columns:
-        drawn.append(("Patients by number of patches", figures.histogram(patients["tiles"].to_numpy(float), "Patches")))
-    return drawn
 
 
 def _flow(results: Results) -> str:
     excluded = [(reason, len(ids)) for reason, ids in results.attrition.items()]
     remaining = results.clinical_patients - sum(count for _, count in excluded)
-    # Patients without a usable slide are in the cohort; `split` excludes them.
-    label = "cohort" if remaining == results.numbers["patients"] else "cohort with features"
     start = ("clinical table", results.clinical_patients)
-    return figures.flow(start, excluded, (label, remaining), "Flow of the patients")
+    return figures.flow(start, excluded, ("cohort", remaining), "Flow of the patients")
 
 
 def _events(groups: pd.DataFrame, column: str) -> str:

@@ -1,8 +1,7 @@
-"""Step `validate`: the data contract of a cohort."""
+"""Step `validate`: the data contract of a cohort; `validate_features` checks its features."""
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +10,7 @@ from mcti import redaction, storage
 from mcti.cohort import leakage, tables
 from mcti.cohort.assembly import NO_FOLLOWUP, PATIENT_REASONS
 from mcti.cohort.expression_blocks import ExpressionBlocks
-from mcti.contracts import drift, expectations, feature_table, measurements, report, suites
+from mcti.contracts import drift, expectations, measurements, report, suites
 from mcti.contracts.expression import Expression
 from mcti.errors import DataError, OperationalError
 from mcti.params import ValidateParams
@@ -22,7 +21,6 @@ from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
 
-ALL_FAILED = "all slides failed"
 PASSES = leakage.PASSES + 2  # over the expression: equal profiles, genes, site predictability
 
 
@@ -48,26 +46,21 @@ class ValidateResult(StepResult):
 @logged
 @cache_refusals
 def validate(
-    cohort: Location,
-    features: Location | None,
-    params: ValidateParams,
-    out: Path,
-    *,
-    progress: Progress | None = None,
+    cohort: Location, params: ValidateParams, out: Path, *, progress: Progress | None = None
 ) -> ValidateResult:
     """Check a cohort against its data contract.
 
-    Reads   cohort/*, features/slides.csv and the feature files (None: features are not checked)
+    Reads   cohort/*
     Writes  out/{report.html,results.json}, and profile.json where the contract holds, atomically and before an error is
             raised; an MLflow run where a tracking server is set (a warning where it does not answer)
     Raises  DataError when a critical expectation does not hold, with its first rows and the path of the report
     """
     with storage.local_copy(cohort) as folder:
         info, blocks = tables.read_info(folder), ExpressionBlocks(folder, PASSES, progress)
-        data = _with_features(_cohort_data(folder, info, blocks), features)
+        data = _cohort_data(folder, info, blocks)
         measured = measurements.measure(data)
         blocks.close()
-        outcomes = suites.run(measured, _rules(params, features))
+        outcomes = suites.run(measured, _rules(params))
         results, profile = _results(info, data, measured, outcomes, storage.tree_md5(folder), params)
     with storage.replacing(out) as draft:
         draft.mkdir()
@@ -108,22 +101,14 @@ def _cohort_data(folder: Path, info: tables.CohortInfo, blocks: ExpressionBlocks
     )
 
 
-def _with_features(data: measurements.CohortData, features: Location | None) -> measurements.CohortData:
-    if features is None:
-        return data
-    statuses = feature_table.read_statuses(features)
-    return replace(data, bags=feature_table.measure(features, statuses), slide_statuses=statuses)
-
-
-def _rules(params: ValidateParams, features: Location | None) -> list[expectations.ExpectationRule]:
+def _rules(params: ValidateParams) -> list[expectations.ExpectationRule]:
     parts = [
         expectations.cohort_rules,
         expectations.balance_rules,
         expectations.expression_rules,
         expectations.slide_rules,
     ]
-    rules = [rule for part in parts for rule in part(params)]
-    return rules if features is None else [*rules, *expectations.feature_rules(params)]
+    return [rule for part in parts for rule in part(params)]
 
 
 def _results(
@@ -151,29 +136,18 @@ def _results(
         expectations=tuple(outcomes),
         warnings=info.warnings,
         clinical_patients=info.counts["patients"] + sum(x.reason in PATIENT_REASONS for x in info.attrition),
-        attrition=_attrition(info, data),
-        excluded_rows=_by_reason((x.reason, x.patient_id) for x in info.attrition if x.reason not in PATIENT_REASONS)
-        | _failed_slides(data),
+        attrition=_attrition(info),
+        excluded_rows=_by_reason((x.reason, x.patient_id) for x in info.attrition if x.reason not in PATIENT_REASONS),
         drift=None if reference is None else drift.compare(data.patients, profile, reference),
     )
     return results, profile
 
 
-def _attrition(info: tables.CohortInfo, data: measurements.CohortData) -> dict[str, tuple[str, ...]]:
-    """Excluded patients of the clinical table by reason; with features, also patients without a usable slide."""
+def _attrition(info: tables.CohortInfo) -> dict[str, tuple[str, ...]]:
+    """Excluded patients of the clinical table by reason."""
     excluded = [(x.reason, x.patient_id) for x in info.attrition if x.reason in PATIENT_REASONS]
-    if data.bags is not None:
-        without = set(data.slides["patient_id"]) - set(data.bags["patient_id"])
-        excluded += [(ALL_FAILED, p) for p in data.patients["patient_id"] if p in without]
     redaction.register_ids(patient for _, patient in excluded)
     return _by_reason((reason, redaction.redact_id(patient)) for reason, patient in excluded)
-
-
-def _failed_slides(data: measurements.CohortData) -> dict[str, tuple[str, ...]]:
-    if data.slide_statuses is None:
-        return {}
-    failed = data.slide_statuses[data.slide_statuses["status"] != "OK"]
-    return _by_reason((f"failed slide: {s}", i) for s, i in zip(failed["status"], failed["slide_id"], strict=True))
 
 
 def _by_reason(excluded: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:

@@ -1,7 +1,7 @@
 """A cohort that meets the contract, and changes that break one expectation or stay just within its limit."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,15 @@ from mcti.contracts.measurements import MARKERS, CohortData
 PATIENTS, GENES = 160, 40
 
 
-def good(seed: int = 0, patients: int = PATIENTS) -> CohortData:
+@dataclass(frozen=True)
+class CheckedData(CohortData):
+    """A cohort and its features: one row per slide with features, and the status of each slide."""
+
+    bags: pd.DataFrame = field(default_factory=pd.DataFrame)
+    slide_statuses: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+
+def good(seed: int = 0, patients: int = PATIENTS) -> CheckedData:
     """A cohort of two sexes, two subtypes and four sites with consistent markers, slides and features."""
     rng = np.random.default_rng(seed)
     ids = [f"P-{i:04d}" for i in range(patients)]
@@ -61,25 +69,25 @@ def good(seed: int = 0, patients: int = PATIENTS) -> CohortData:
     )
     statuses = slides[["slide_id", "patient_id"]].assign(status="OK")
     return with_genes(
-        CohortData(table, slides, Expression([], list), pd.DataFrame(), "log2", bags=bags, slide_statuses=statuses),
+        CheckedData(table, slides, Expression([], list), pd.DataFrame(), "log2", bags=bags, slide_statuses=statuses),
         genes,
     )
 
 
-def genes_of(data: CohortData) -> pd.DataFrame:
+def genes_of(data: CheckedData) -> pd.DataFrame:
     """The expression (patients, genes) of a cohort."""
     ((ids, values),) = data.expression.blocks()
     return pd.DataFrame(values.astype(np.float64), index=ids, columns=data.expression.genes)
 
 
-def with_genes(data: CohortData, genes: pd.DataFrame) -> CohortData:
+def with_genes(data: CheckedData, genes: pd.DataFrame) -> CheckedData:
     """The cohort with another expression table."""
     block = ([str(p) for p in genes.index], genes.to_numpy(np.float32))
     markers = genes[[gene for gene in MARKERS if gene in genes.columns]]
     return replace(data, expression=Expression(list(genes.columns), lambda: [block]), markers=markers)
 
 
-def resample(data: CohortData, seed: int) -> CohortData:
+def resample(data: CheckedData, seed: int) -> CheckedData:
     """Four fifths of the patients, drawn without replacement."""
     keep = set(data.patients["patient_id"].sample(frac=0.8, random_state=seed))
     kept = {
@@ -89,7 +97,7 @@ def resample(data: CohortData, seed: int) -> CohortData:
     return with_genes(replace(data, **kept), genes_of(data).loc[list(kept["patients"]["patient_id"])])
 
 
-Change = Callable[[CohortData, np.random.Generator], CohortData]
+Change = Callable[[CheckedData, np.random.Generator], CheckedData]
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,7 @@ class Mutation:
 def put(table: str, column: str, value: object, rows: int = 1) -> Change:
     """`value` in `rows` random rows of a table; a callable receives the number of the row."""
 
-    def change(data: CohortData, rng: np.random.Generator) -> CohortData:
+    def change(data: CheckedData, rng: np.random.Generator) -> CheckedData:
         frame = getattr(data, table).copy()
         chosen = rng.choice(len(frame), rows, replace=False)
         plain = isinstance(value, bool | int | float) and frame[column].dtype != "Int8"
@@ -119,7 +127,7 @@ def put(table: str, column: str, value: object, rows: int = 1) -> Change:
 def copy_cell(table: str, column: str, convert: Callable[[object], object] = lambda value: value) -> Change:
     """The value of one row (through `convert`) in another row."""
 
-    def change(data: CohortData, rng: np.random.Generator) -> CohortData:
+    def change(data: CheckedData, rng: np.random.Generator) -> CheckedData:
         frame = getattr(data, table).copy()
         a, b = rng.choice(len(frame), 2, replace=False)
         frame.loc[b, column] = convert(frame.loc[a, column])
@@ -131,7 +139,7 @@ def copy_cell(table: str, column: str, convert: Callable[[object], object] = lam
 def whole(table: str, **columns: object) -> Change:
     """Whole columns of a table; a callable receives the table."""
 
-    def change(data: CohortData, rng: np.random.Generator) -> CohortData:
+    def change(data: CheckedData, rng: np.random.Generator) -> CheckedData:
         frame = getattr(data, table)
         values = {name: value(frame) if callable(value) else value for name, value in columns.items()}
         return replace(data, **{table: frame.assign(**values)})
@@ -139,7 +147,7 @@ def whole(table: str, **columns: object) -> Change:
     return change
 
 
-def genes(edit: Callable[[pd.DataFrame, np.random.Generator, CohortData], pd.DataFrame]) -> Change:
+def genes(edit: Callable[[pd.DataFrame, np.random.Generator, CheckedData], pd.DataFrame]) -> Change:
     """A change of the expression table."""
     return lambda data, rng: with_genes(data, edit(genes_of(data), rng, data))
 
@@ -147,7 +155,7 @@ def genes(edit: Callable[[pd.DataFrame, np.random.Generator, CohortData], pd.Dat
 def gene_cells(value: float, share: float) -> Change:
     """`value` in a share of the cells of one random gene (not a marker)."""
 
-    def edit(frame: pd.DataFrame, rng: np.random.Generator, _: CohortData) -> pd.DataFrame:
+    def edit(frame: pd.DataFrame, rng: np.random.Generator, _: CheckedData) -> pd.DataFrame:
         rows = rng.choice(len(frame), max(int(share * len(frame)), 1), replace=False)
         frame.iloc[rows, int(rng.integers(GENES))] = value
         return frame
@@ -158,7 +166,7 @@ def gene_cells(value: float, share: float) -> Change:
 def shift_site(sites: tuple[str, ...], sd: float) -> Change:
     """Each of `sites` moved by its own direction of `sd` standard deviations in every gene but the markers."""
 
-    def edit(frame: pd.DataFrame, rng: np.random.Generator, data: CohortData) -> pd.DataFrame:
+    def edit(frame: pd.DataFrame, rng: np.random.Generator, data: CheckedData) -> pd.DataFrame:
         site_of_row = data.patients["site"].to_numpy()
         for site in sites:
             frame.iloc[site_of_row == site, :GENES] += sd * rng.choice([-1, 1], GENES)
@@ -170,7 +178,7 @@ def shift_site(sites: tuple[str, ...], sd: float) -> Change:
 def swap(marker: str, label: str, pairs: int) -> Change:
     """Marker values exchanged between `pairs` pairs of patients with different labels."""
 
-    def edit(frame: pd.DataFrame, rng: np.random.Generator, data: CohortData) -> pd.DataFrame:
+    def edit(frame: pd.DataFrame, rng: np.random.Generator, data: CheckedData) -> pd.DataFrame:
         values = data.patients[label].to_numpy()
         classes = sorted(set(values))
         first = rng.choice(np.flatnonzero(values == classes[0]), pairs, replace=False)
@@ -183,7 +191,7 @@ def swap(marker: str, label: str, pairs: int) -> Change:
 def swap_within(marker: str, label: str) -> Change:
     """Marker values exchanged between two patients with the same label."""
 
-    def edit(frame: pd.DataFrame, rng: np.random.Generator, data: CohortData) -> pd.DataFrame:
+    def edit(frame: pd.DataFrame, rng: np.random.Generator, data: CheckedData) -> pd.DataFrame:
         values = data.patients[label].to_numpy()
         first, second = rng.choice(np.flatnonzero(values == rng.choice(values)), 2, replace=False)
         return _exchanged(frame, marker, [first], [second])

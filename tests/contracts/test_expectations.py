@@ -24,17 +24,18 @@ from tests.contracts.factories import (
 )
 
 PARAMS = ValidateParams(min_events_per_site=3)
-RULES = [
+COHORT_RULES = [
     rule
     for part in (
         expectations.cohort_rules,
         expectations.balance_rules,
         expectations.expression_rules,
         expectations.slide_rules,
-        expectations.feature_rules,
     )
     for rule in part(PARAMS)
 ]
+FEATURE_RULES = expectations.feature_rules(PARAMS)
+RULES = [*COHORT_RULES, *FEATURE_RULES]
 
 
 def first_events(count):
@@ -268,9 +269,15 @@ MUTATIONS = [
 
 
 def holds(data, expectation):
+    """The result of one expectation, of the cohort or of its features."""
     (rule,) = [rule for rule in RULES if rule.id == expectation]
-    (result,) = suites.run(measurements.measure(data), [rule])
+    measured = features_of(data) if rule in FEATURE_RULES else measurements.measure(data)
+    (result,) = suites.run(measured, [rule])
     return result
+
+
+def features_of(data: factories.CheckedData) -> dict[str, pd.DataFrame]:
+    return measurements.measure_features(data.patients, data.bags, data.slide_statuses)
 
 
 @pytest.mark.parametrize("number", range(len(MUTATIONS)), ids=lambda i: f"{i}-{MUTATIONS[i].expectation}")
@@ -303,7 +310,9 @@ def test_no_expectation_fails_in_resamples_of_a_valid_cohort():
     """Four resamples; benchmarks/contracts_false_alarms.py runs two hundred."""
     base = factories.good(1, patients=400)
     for seed in range(4):
-        results = suites.run(measurements.measure(factories.resample(base, seed)), RULES)
+        sample = factories.resample(base, seed)
+        results = suites.run(measurements.measure(sample), COHORT_RULES)
+        results += suites.run(features_of(sample), FEATURE_RULES)
         assert [result.id for result in results if not result.passed] == []
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from mcti.contracts import drift, measurements, report, suites
 from tests.contracts import factories
-from tests.contracts.test_expectations import RULES
+from tests.contracts.test_expectations import COHORT_RULES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 LONG = "Breast Invasive Ductal Carcinoma with a long name " * 3
@@ -31,7 +31,7 @@ def page(tmp_path_factory):
         sources={"clinical": "1" * 32},
         passed=False,
         numbers={"patients": 160.0, "events": 54.0},
-        expectations=tuple(suites.run(tables, RULES)),
+        expectations=tuple(suites.run(tables, COHORT_RULES)),
         warnings=("a warning",),
         clinical_patients=191,
         attrition={
@@ -72,7 +72,7 @@ def test_no_text_is_cut_off_in_a_browser(page):
                 tab.goto(page.as_uri())
                 assert tab.evaluate(beyond) == [False, []]
                 assert tab.evaluate(broken) == []
-                assert tab.locator("figure svg").count() == 7
+                assert tab.locator("figure svg").count() == 6
                 assert messages == []
         tab.emulate_media(media="print")
         tab.set_viewport_size({"width": 718, "height": 1000})  # A4 within its margins

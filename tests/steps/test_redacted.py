@@ -84,7 +84,7 @@ def test_redacted_reports_of_monitoring_contract_and_evaluation_name_no_patient(
     models, cohort, features, folds = world
     ids = list(tables.read_patients(cohort)["patient_id"])
     monitor(models, cohort, features, MonitorParams(), tmp_path / "watch")
-    validate(cohort, None, ValidateParams(min_patients=5, min_events=2), tmp_path / "contract")
+    validate(cohort, ValidateParams(min_patients=5, min_events=2), tmp_path / "contract")
     evaluate(cohort, features, folds, models, EvaluateParams(bootstrap=100), tmp_path / "evaluation")
     # What later steps join by is kept (docs/security.md); it leaves through `register`, which hides it.
     kept = {"evaluation/predictions.csv", "evaluation/groups.csv", "evaluation/baselines.csv"}
@@ -109,7 +109,7 @@ def test_a_slide_called_after_a_person_is_hidden_as_well(world, tmp_path, redact
     out, lax = tmp_path / "out", PredictParams(workers=1, max_refused_share=0.5)
     explain(models, named, away, ExplainParams(steps=8), out / "why", patient_ids=ids[1:3])
     predict(models, named, away, lax, out / "risks.csv", pages=PatientPages(out / "pages", out / "why"))
-    validate(named, None, ValidateParams(min_patients=5, min_events=2), out / "contract")
+    validate(named, ValidateParams(min_patients=5, min_events=2), out / "contract")
     monitor(models, named, away, MonitorParams(), out / "watch")
     assert naming(out, ["Schulze", "Berta"]) == []
     (refused,) = pd.read_csv(out / "risks.refused.csv")["reason"]

@@ -3,9 +3,6 @@
 import json
 from pathlib import Path
 
-import h5py
-import numpy as np
-import pandas as pd
 import pytest
 
 from mcti import storage
@@ -29,8 +26,8 @@ def cohort(tmp_path):
 
 
 def test_a_valid_cohort_passes_with_the_same_bytes_in_every_run(cohort, tmp_path):
-    first = validate(cohort, None, SMALL, tmp_path / "one")
-    second = validate(cohort, None, SMALL, tmp_path / "two")
+    first = validate(cohort, SMALL, tmp_path / "one")
+    second = validate(cohort, SMALL, tmp_path / "two")
     assert first.passed
     assert first == second
     for name in ("report.html", "results.json", "profile.json"):
@@ -43,7 +40,7 @@ def test_a_failing_cohort_is_refused_after_its_report_is_written(tmp_path):
     frames["clinical"].loc[9, "age"] = -2.0
     cohort = cases.write_cohort(frames, tmp_path / "cohort")
     with pytest.raises(DataError) as caught:
-        validate(cohort, None, SMALL, tmp_path / "report")
+        validate(cohort, SMALL, tmp_path / "report")
     line = str(caught.value)
     assert caught.value.exit_code == 3
     assert "age_plausible" in line
@@ -61,16 +58,16 @@ def test_a_failing_cohort_is_refused_after_its_report_is_written(tmp_path):
 
 def test_only_a_cohort_that_meets_the_contract_has_a_profile(cohort, tmp_path):
     """A profile is the reference for later versions, and DVC runs the next stages where it exists."""
-    validate(cohort, None, SMALL, tmp_path / "report")
+    validate(cohort, SMALL, tmp_path / "report")
     assert (tmp_path / "report" / "profile.json").exists()
     with pytest.raises(DataError, match="events_enough"):
-        validate(cohort, None, ValidateParams(min_events=59), tmp_path / "report")
+        validate(cohort, ValidateParams(min_events=59), tmp_path / "report")
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"report.html", "results.json"}
 
 
 def test_progress_is_reported_block_by_block_to_the_end(cohort, tmp_path):
     calls = []
-    validate(cohort, None, SMALL, tmp_path / "report", progress=lambda *arguments: calls.append(arguments))
+    validate(cohort, SMALL, tmp_path / "report", progress=lambda *arguments: calls.append(arguments))
     done = [call[0] for call in calls]
     assert done == sorted(done)
     assert calls[0][:2] == (1, 5)  # five passes over the one block of 60 patients, at most
@@ -87,24 +84,11 @@ def test_the_flow_counts_patients_and_lists_samples_separately(tmp_path):
     reasons = {"A": "no follow-up", "B": "no genes", "C": "no slides", "P-0001-02": "duplicate sample"}
     info["attrition"] = [{"patient_id": name, "reason": reason} for name, reason in reasons.items()]
     (cohort / "cohort.json").write_text(json.dumps(info))
-    validate(cohort, None, SMALL, tmp_path / "report")
+    validate(cohort, SMALL, tmp_path / "report")
     results = json.loads((tmp_path / "report" / "results.json").read_text())
     assert results["clinical_patients"] == 63
     assert results["attrition"] == {"no follow-up": ["A"], "no genes": ["B"], "no slides": ["C"]}
     assert results["excluded_rows"] == {"duplicate sample": ["P-0001-02"]}
-
-
-def test_patients_without_a_usable_slide_are_in_the_flow(cohort, tmp_path):
-    ids = tables.read_patients(cohort)["patient_id"].tolist()
-    folder = features(tmp_path / "features", ids)
-    statuses = pd.read_csv(folder / "slides.csv")
-    statuses.loc[[3, 7], "status"] = ["NO_TISSUE", "CORRUPT"]
-    statuses.to_csv(folder / "slides.csv", index=False)
-    validate(cohort, folder, SMALL, tmp_path / "report")
-    results = json.loads((tmp_path / "report" / "results.json").read_text())
-    assert results["attrition"] == {"all slides failed": ["P-0003", "P-0007"]}
-    assert results["excluded_rows"] == {"failed slide: CORRUPT": ["P-0007-1"], "failed slide: NO_TISSUE": ["P-0003-1"]}
-    assert "cohort with features" in (tmp_path / "report" / "report.html").read_text()
 
 
 @pytest.mark.slow
@@ -112,9 +96,9 @@ def test_patients_without_a_usable_slide_are_in_the_flow(cohort, tmp_path):
 def test_the_result_is_logged_to_mlflow_with_the_md5_of_the_data(cohort, tmp_path, servers_of):
     """A real server: numbers, report and data set of a run that ends FINISHED, or FAILED where the contract fails."""
     params = SMALL.model_copy(update={"experiment": "validations"})
-    kept = validate(cohort, None, params, tmp_path / "kept")
+    kept = validate(cohort, params, tmp_path / "kept")
     with pytest.raises(DataError, match="events_enough"):
-        validate(cohort, None, params.model_copy(update={"min_events": 59}), tmp_path / "broken")
+        validate(cohort, params.model_copy(update={"min_events": 59}), tmp_path / "broken")
     with tracking.service() as client:
         experiment = client.get_experiment_by_name("validations").experiment_id
         broken, first = client.search_runs([experiment])  # the last one first
@@ -133,12 +117,12 @@ def test_the_result_is_logged_to_mlflow_with_the_md5_of_the_data(cohort, tmp_pat
 
 def test_a_tracking_server_that_does_not_answer_gives_a_warning_and_the_report(cohort, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    result = validate(cohort, None, SMALL, tmp_path / "report")
+    result = validate(cohort, SMALL, tmp_path / "report")
     assert result.passed
     assert result.run_id is None
     assert "not logged to MLflow: MLflow does not answer" in result.warnings[0]
     assert (tmp_path / "report" / "report.html").exists()
-    unlogged = validate(cohort, None, SMALL.model_copy(update={"experiment": None}), tmp_path / "report")
+    unlogged = validate(cohort, SMALL.model_copy(update={"experiment": None}), tmp_path / "report")
     assert unlogged.warnings == ()
 
 
@@ -152,14 +136,14 @@ def test_markup_in_the_data_is_escaped_in_the_report(tmp_path):
     info = tables.read_info(cohort).model_dump(mode="json") | {"notice": f"painted {markup}", "warnings": [markup]}
     (cohort / "cohort.json").write_text(json.dumps(info))
     with pytest.raises(DataError):
-        validate(cohort, None, SMALL, tmp_path / "report")
+        validate(cohort, SMALL, tmp_path / "report")
     page = (tmp_path / "report" / "report.html").read_text()
     assert "<script" not in page
     assert page.count("painted &lt;script&gt;alert(1)&lt;/script&gt;") == 1  # the notice is shown
 
 
 def test_the_report_needs_no_network(cohort, tmp_path):
-    validate(cohort, None, SMALL, tmp_path / "report")
+    validate(cohort, SMALL, tmp_path / "report")
     page = (tmp_path / "report" / "report.html").read_text()
     assert "http://" not in page
     assert "https://" not in page
@@ -167,19 +151,19 @@ def test_the_report_needs_no_network(cohort, tmp_path):
 
 
 def test_drift_is_measured_from_the_reference_version(cohort, tmp_path):
-    validate(cohort, None, SMALL, tmp_path / "reference")
+    validate(cohort, SMALL, tmp_path / "reference")
     frames = cases.sources(patients=60)
     frames["clinical"]["age"] += 25
     frames["expression"]["G3"] += 5
     other = cases.write_cohort(frames, tmp_path / "other")
     params = SMALL.model_copy(update={"reference_profile": str(tmp_path / "reference" / "profile.json")})
-    validate(other, None, params, tmp_path / "report")
+    validate(other, params, tmp_path / "report")
     rows = json.loads((tmp_path / "report" / "results.json").read_text())["drift"]["rows"]
     by_name = {row["name"]: row for row in rows}
     assert by_name["age"]["psi"] > 0.25
     assert by_name["subtype"]["psi"] == 0
     assert by_name["genes whose mean moved by more than 0.5 sd"]["current"] == "1: G3"
-    validate(cohort, None, params, tmp_path / "same")
+    validate(cohort, params, tmp_path / "same")
     same = json.loads((tmp_path / "same" / "results.json").read_text())["drift"]["rows"]
     assert all(row["psi"] in (0, None) for row in same)
 
@@ -187,42 +171,8 @@ def test_drift_is_measured_from_the_reference_version(cohort, tmp_path):
 def test_an_invalid_reference_profile_is_refused(cohort, tmp_path):
     params = SMALL.model_copy(update={"reference_profile": str(cohort / "cohort.json")})
     with pytest.raises(DataError, match="not a profile of a data version"):
-        validate(cohort, None, params, tmp_path / "report")
+        validate(cohort, params, tmp_path / "report")
     assert not (tmp_path / "report").exists()
-
-
-def features(folder, ids, **broken):
-    """Feature files as extract writes them, four patches per slide."""
-    folder.mkdir()
-    for i, patient_id in enumerate(ids):
-        values = np.random.default_rng(i).standard_normal((4, 6)).astype(np.float32)
-        coords = np.array([[0, 0], [256, 0], [0, 256], [256, 256]])
-        with h5py.File(folder / f"{patient_id}-1.h5", "w") as file:
-            if i == 2 and broken.get("nan"):
-                values[1, 1] = np.nan
-            if i == 2 and broken.get("outside"):
-                coords[3] = [512, 0]
-            file["features"], file["coords"] = values, coords
-            encoder = "other" if i == 2 and broken.get("encoder") else "hed44"
-            file.attrs.update({"encoder": encoder, "encoder_weights_sha256": "", "target_mpp": 0.5})
-            file["coords"].attrs.update({"level0_width": 512, "level0_height": 512})
-    rows = [{"slide_id": f"{p}-1", "patient_id": p, "status": "OK"} for p in ids]
-    pd.DataFrame(rows).to_csv(folder / "slides.csv", index=False)
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("broken", "expectation"),
-    [("nan", "features_finite"), ("outside", "coordinates_inside"), ("encoder", "features_one_encoder"), ("", "")],
-)
-def test_features_are_checked(cohort, tmp_path, broken, expectation):
-    ids = tables.read_patients(cohort)["patient_id"].tolist()
-    folder = features(tmp_path / "features", ids, **{broken: True})
-    if not expectation:
-        assert validate(cohort, folder, SMALL, tmp_path / "report").passed
-        return
-    with pytest.raises(DataError, match=f"expectation {expectation} fails"):
-        validate(cohort, folder, SMALL, tmp_path / "report")
 
 
 def test_the_demo_cohort_passes_and_shows_its_notice(tmp_path):
@@ -231,7 +181,7 @@ def test_the_demo_cohort_passes_and_shows_its_notice(tmp_path):
     params = IngestParams(name="gse7390-painted", notice="painted slides: not a clinical result")
     ingested = ingest(paths["clinical"], paths["expression"], paths["slides"], params, tmp_path / "cohort")
     assert (ingested.patients, ingested.events, ingested.genes, ingested.slides) == (198, 51, 76, 198)
-    result = validate(tmp_path / "cohort", None, ValidateParams(), tmp_path / "report")
+    result = validate(tmp_path / "cohort", ValidateParams(), tmp_path / "report")
     assert result.failed == ()
     assert "painted slides: not a clinical result" in (tmp_path / "report" / "report.html").read_text()
 
@@ -250,7 +200,7 @@ def test_public_cohorts_pass_unchanged(tmp_path, name, patients, events, genes, 
     params = IngestParams(name=name, expression_scale="z-score")
     paths = [str(TCGA / f"{name}_{table}") for table in ("clinical.csv", "expression.parquet", "slides.csv")]
     ingest(*paths, params, tmp_path / "cohort")
-    result = validate(tmp_path / "cohort", None, ValidateParams(), tmp_path / "report")
+    result = validate(tmp_path / "cohort", ValidateParams(), tmp_path / "report")
     numbers = json.loads((tmp_path / "report" / "results.json").read_text())["numbers"]
     assert (result.patients, result.events, numbers["genes"]) == (patients, events, genes)
     table = tables.read_patients(tmp_path / "cohort")
