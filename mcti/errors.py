@@ -96,7 +96,7 @@ def format_own_warnings() -> None:
 def did_you_mean(word: str, known: Iterable[str], least_similarity: float = 0.6) -> str:
     """`did you mean X?` for a near miss, else the known words; for the `hint` of an error.
 
-    least_similarity    of a near miss: difflib's ratio, 0 (no common letter) to 1 (equal)
+    least_similarity    of a near miss: difflib's ratio, 0 (no common letter) to 1 (equal), no unit
 
     >>> did_you_mean("time_month", ["time_months", "event"])
     'did you mean time_months?'

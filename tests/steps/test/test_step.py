@@ -194,6 +194,9 @@ def test_the_files_have_the_same_bytes_on_every_run(world, tmp_path):
 
 def test_the_report_has_every_part(world):
     page = (world / "out" / "report.html").read_text(encoding="utf-8")
+    assert all(
+        term in page for term in ("ICI (integrated calibration index)", "IBS: integrated Brier score", "Skill: ")
+    )
     for part in ("compared", "performance", "models", "transportability", "case-mix", "kaplan_meier", "calibration",
                  "decision", "subgroups", "methods", "tripod"):  # fmt: skip
         assert f'id="{part}"' in page
