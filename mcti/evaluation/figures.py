@@ -81,14 +81,14 @@ def decision_curve(decision: Mapping[str, Any]) -> Figure:
     decision: the section `decision` of metrics.json
     """
     rows, months = decision["rows"], decision["horizon_months"]
-    baseline = None if decision["rival"] is None else display(decision["rival"])
+    baseline = None if decision["baseline"] is None else display(decision["baseline"])
     columns = {
-        key: np.array([math.nan if r[key] is None else r[key] for r in rows]) for key in rows[0] if key != "lead"
+        key: np.array([math.nan if r[key] is None else r[key] for r in rows]) for key in rows[0] if key != "difference"
     }
     threshold = columns["threshold"]
     with canvas("decision") as (axes,):
         axes.fill_between(threshold, columns["low"], columns["high"], color=COLOURS[0], alpha=0.15, linewidth=0)
-        for i, (key, label) in enumerate((("ours", "MCTI"), ("rival", baseline), ("all", "treat all"))):
+        for i, (key, label) in enumerate((("mcti", "MCTI"), ("baseline", baseline), ("all", "treat all"))):
             if label is not None:
                 axes.plot(threshold, columns[key], color=COLOURS[i], linestyle=DASHES[i], label=label)
         axes.axhline(0, color=INK, linewidth=0.8, linestyle=":", label="treat none")
@@ -97,9 +97,9 @@ def decision_curve(decision: Mapping[str, Any]) -> Figure:
         axes.set(ylim=(-0.25 * top, 1.05 * top))
         axes.legend(loc="upper right")
         middle = rows[len(rows) // 2]
-        values = [f"MCTI {_or_dash(middle['ours'])}", f"treating all patients {_or_dash(middle['all'])}"]
+        values = [f"MCTI {_or_dash(middle['mcti'])}", f"treating all patients {_or_dash(middle['all'])}"]
         if baseline:
-            values.insert(1, f"{baseline} {_or_dash(middle['rival'])}")
+            values.insert(1, f"{baseline} {_or_dash(middle['baseline'])}")
         alt = (
             f"Decision curves at {months:g} months. Net benefit at a threshold of {middle['threshold']:g}: "
             f"{', '.join(values)}."

@@ -74,9 +74,11 @@ def calibration(points: Mapping[float, Mapping[str, FloatArray]]) -> pd.DataFram
 
 def decision(scores: Scores) -> pd.DataFrame:
     """Net benefit at the last horizon, one row per threshold: MCTI with interval, baseline, treat all, difference."""
-    columns = ["threshold", "ours", "low", "high", "rival", "all", "lead", "lead_low", "lead_high"]
+    differences = [f"difference{end}" for end in ("", "_low", "_high")]
+    columns = ["threshold", "mcti", "low", "high", "baseline", "all", *differences]
     rows = [
-        {**row, "lead": row["lead"]["value"], "lead_low": row["lead"]["low"], "lead_high": row["lead"]["high"]}
+        row | {"difference": gap["value"], "difference_low": gap["low"], "difference_high": gap["high"]}
         for row in scores.decision.get("rows", [])
+        for gap in [row["difference"]]
     ]
     return pd.DataFrame(rows, columns=columns)

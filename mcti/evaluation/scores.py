@@ -243,22 +243,22 @@ def decision_curve(
     """Net benefit at the last horizon by threshold: MCTI, the primary baseline, treating all patients.
 
     Thresholds are from 2 % in steps of 2 % up to the predicted risk that 5 % of the patients exceed. Where the primary
-    baseline was skipped, `rival` (its key in metrics.json) and the difference to it (`lead`) are null.
+    baseline was skipped, `baseline` (its key in metrics.json) and the `difference` to it are null.
     """
     if not len(horizons):
         return {}
     baseline = params.primary_baseline if params.primary_baseline in predictions else None
-    survival = {"ours": predictions[MCTI_KEY].survival[:, -1]}
+    survival = {"mcti": predictions[MCTI_KEY].survival[:, -1]}
     if baseline is not None:
-        survival["rival"] = predictions[baseline].survival[:, -1]
-    survival["all"] = np.zeros(len(survival["ours"]))
-    highest = max(float(np.quantile(1 - survival["ours"], 0.95)), 0.04)
+        survival["baseline"] = predictions[baseline].survival[:, -1]
+    survival["all"] = np.zeros(len(survival["mcti"]))
+    highest = max(float(np.quantile(1 - survival["mcti"], 0.95)), 0.04)
     months = float(horizons[-1])
     rows = [
         _decision_row(outcomes, survival, months, float(threshold), draws)
         for threshold in np.arange(0.02, min(highest, 0.9) + 1e-9, 0.02)
     ]
-    return {"horizon_months": months, "rival": baseline, "rows": rows}
+    return {"horizon_months": months, "baseline": baseline, "rows": rows}
 
 
 def _decision_row(
@@ -267,12 +267,12 @@ def _decision_row(
     """One threshold; survival {key of the row: S(months) (m,)}."""
     benefit = {name: net_benefit.net_benefit(outcomes, s, months, threshold) for name, s in survival.items()}
     difference = UNDEFINED
-    if "rival" in benefit:
-        difference = comparison.paired(benefit["ours"], benefit["rival"], draws.unstratified).interval
+    if "baseline" in benefit:
+        difference = comparison.paired(benefit["mcti"], benefit["baseline"], draws.unstratified).interval
     points = {n: finite(comparison.point(b, len(outcomes.patient_ids))) for n, b in benefit.items()}
-    interval = comparison.interval(benefit["ours"], draws.unstratified)
+    interval = comparison.interval(benefit["mcti"], draws.unstratified)
     ends = {"low": finite(interval.low), "high": finite(interval.high)}
-    return {"threshold": round(threshold, 2), "rival": None, **points, **ends, "lead": difference.as_dict()}
+    return {"threshold": round(threshold, 2), "baseline": None, **points, **ends, "difference": difference.as_dict()}
 
 
 def _number(value: float | None) -> float:

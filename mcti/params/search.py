@@ -66,6 +66,8 @@ class SearchParams(Params):
             return cls.model_fields["space"].default
         if not isinstance(space, dict):
             return space
+        if not space:
+            raise ValueError("search.space is empty: name at least one setting of train, or omit it for its default")
         dotted: dict[Any, Any] = {}
         for name, values in space.items():
             dotted |= (

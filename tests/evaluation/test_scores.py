@@ -54,18 +54,18 @@ def test_a_comparison_is_the_difference_and_a_part_of_mcti_is_not_in_holms_corre
 
 def test_the_decision_curve_has_the_difference_to_the_primary_baseline(scored):
     row = scored.decision["rows"][0]
-    assert scored.decision["rival"] == "cox_clinical"
+    assert scored.decision["baseline"] == "cox_clinical"
     assert row["threshold"] == 0.02
-    assert row["lead"]["value"] == pytest.approx(row["ours"] - row["rival"])
+    assert row["difference"]["value"] == pytest.approx(row["mcti"] - row["baseline"])
 
 
 def test_without_the_primary_baseline_the_decision_curve_has_no_difference():
     draws = Draws.sample(OUTCOMES.event, 50, 0, OUTCOMES.tested)
     at_36 = Predictions(predict(0.1).risk, predict(0.1).survival[:, :1])
     curve = scores.decision_curve(OUTCOMES, {"mcti": at_36}, np.array([36.0]), draws, PARAMS)
-    assert curve["rival"] is None
-    assert curve["rows"][0]["rival"] is None
-    assert curve["rows"][0]["lead"] == {"value": None, "low": None, "high": None}
+    assert curve["baseline"] is None
+    assert curve["rows"][0]["baseline"] is None
+    assert curve["rows"][0]["difference"] == {"value": None, "low": None, "high": None}
 
 
 def test_metrics_json_has_the_sections_of_mcti_only_in_its_entry(scored):

@@ -86,6 +86,7 @@ def test_without_a_file_the_defaults_hold():
         ("evaluate.horizons_months=[0, 12]", "0 months", "evaluate.horizons_months", "above 0"),
         ("train.horizons_months=[36, 12, 36.0]", "36 months are listed twice", "train.horizons_months", "once"),
         ("train.lambda_survival=0", "0 does not fit", "train.lambda_survival", "greater than 0"),
+        ("search.space={}", "search.space is empty", "search.space", "name at least one setting"),
         ("search.space={epoch: [1, 9]}", "search.space names 'epoch'", "search.space", "did you mean epochs?"),
     ],
 )

@@ -201,8 +201,8 @@ def test_the_decision_curve_at_every_threshold(project, models, trained):
             recompute.net_benefit(models[name], trained, months, row["threshold"], treat_all=treat_all)
             for name, treat_all in (("mcti", False), ("cox_clinical", False), ("mcti", True))
         )
-        assert (row["ours"], row["rival"], row["all"]) == pytest.approx((ours, baseline, everyone), abs=1e-9)
-        assert row["lead"] == pytest.approx(ours - baseline, abs=1e-9)
+        assert (row["mcti"], row["baseline"], row["all"]) == pytest.approx((ours, baseline, everyone), abs=1e-9)
+        assert row["difference"] == pytest.approx(ours - baseline, abs=1e-9)
 
 
 def test_the_sentences_at_the_top_repeat_the_tables(page, models, trained):

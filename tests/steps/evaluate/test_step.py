@@ -112,8 +112,8 @@ def test_mcti_has_risk_groups_subgroups_and_decision_curve(project):
     assert gain["low"] <= gain["value"] <= gain["high"]
     assert gain["value"] > 0  # the made risk is a good one
     assert {"subtype A", "subtype B", "women", "men"} <= {group["name"] for group in ours["subgroups"]}
-    assert ours["decision"]["rival"] == PARAMS.primary_baseline
-    assert all(row["low"] <= row["ours"] <= row["high"] for row in ours["decision"]["rows"])
+    assert ours["decision"]["baseline"] == PARAMS.primary_baseline
+    assert all(row["low"] <= row["mcti"] <= row["high"] for row in ours["decision"]["rows"])
     assert 0 <= ours["d_calibration"]["p"] <= 1
     assert ours["c_within_subtype"]["value"] > 0.5
 

@@ -175,7 +175,7 @@ def test_the_decision_curve_to_nine_digits(validation):
         odds = row["threshold"] / (1 - row["threshold"])
         treated = 1 - predicted["S_60"].to_numpy() >= row["threshold"]
         benefit = (weight * treated * (had - odds * (1 - had))).sum() / len(time)
-        assert row["ours"] == pytest.approx(benefit, abs=1e-9)
+        assert row["mcti"] == pytest.approx(benefit, abs=1e-9)
 
 
 def test_the_integrated_brier_score_and_the_model_based_concordance_to_nine_digits(validation):
