@@ -25,5 +25,5 @@ def test_the_only_folder_with_files(tmp_path):
 
 
 def test_paths_of_the_machine_that_wrote_a_file_are_not_copied():
-    attributes = {"name": "S1", "patch_size": 256, "save_path": "/home/someone/S1.h5", "savetodir": "/home/someone"}
+    attributes = {"name": "S1", "patch_size": 256, "save_path": "/data/someone/S1.h5", "savetodir": "/data/someone"}
     assert entries.without_paths(attributes) == {"name": "S1", "patch_size": 256}
