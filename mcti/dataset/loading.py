@@ -126,7 +126,7 @@ def check_covariates(cohort: Location, names: Iterable[str]) -> None:
     for name in names:
         if name not in columns:
             hint = did_you_mean(name, [column for column, numeric in columns.items() if numeric])
-            raise DataError(f"the cohort has no covariate {name!r}", where, f"{hint}; {leave_out}")
+            raise DataError(f"the cohort has no covariate {name!r}", where, f"{hint.removesuffix('?')}, {leave_out}")
         if not columns[name]:
             hint = f"write its categories as numbers in the clinical table and run `mcti ingest` again, {leave_out}"
             raise DataError(f"covariate {name!r} is text, not a number", where, hint)

@@ -97,12 +97,19 @@ def clear() -> None:
         return
     if _configured(*_OBJECTS):
         with contextlib.suppress(MctiError):
-            for address in _records(_folder()):
-                storage.remove(address)
+            _clear_folder(_folder())
     if _configured(_TRACKING):
         with contextlib.suppress(MctiError), _tags() as (client, run, tags):
             for name in tags:
                 client.delete_tag(run, name)
+
+
+def _clear_folder(folder: str) -> None:
+    for address in _records(folder):
+        storage.remove(address)
+    if not storage.is_s3(folder):
+        with contextlib.suppress(OSError):  # the folder does not exist, or a task has just written to it
+            Path(folder).rmdir()
 
 
 def _seconds() -> float:

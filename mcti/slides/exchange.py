@@ -84,7 +84,7 @@ def from_store(location: Location) -> PortableFeatures:
     Raises DataError when the file is missing or broken.
     """
     with features.open_file(location) as file:
-        grid, attributes = _copied(file.grid), _copied(file.attributes)
+        grid, attributes = entries.without_paths(file.grid), entries.without_paths(file.attributes)
         return PortableFeatures(_stem(location), file.features(), file.coords(), grid, attributes, file.level)
 
 
@@ -94,7 +94,7 @@ def read_header(location: Location) -> PortableFeatures:
     Raises DataError when the file is missing or broken.
     """
     with features.open_file(location) as file:
-        grid, attributes = _copied(file.grid), _copied(file.attributes)
+        grid, attributes = entries.without_paths(file.grid), entries.without_paths(file.attributes)
         return PortableFeatures(_stem(location), np.empty((0, 0)), None, grid, attributes, file.level)
 
 
@@ -184,11 +184,6 @@ def _coords(slide: PortableFeatures, format_name: str) -> NDArray[np.int64]:
 
 def _stem(location: Location) -> str:
     return PurePosixPath(location).stem
-
-
-def _copied(attributes: dict[str, Any]) -> dict[str, Any]:
-    """The attributes without paths of the machine that wrote the file."""
-    return {name: value for name, value in attributes.items() if name not in entries.NOT_COPIED}
 
 
 def _is_known(name: str, value: Any) -> bool:

@@ -35,7 +35,7 @@ def test_a_failed_task_ends_the_run_and_the_exit_task_reports_it(tmp_path, monke
 def test_a_task_that_is_refused_for_its_data_is_computed_once_and_leaves_no_record(
     servers_of, tmp_path, monkeypatch, capfd
 ):
-    """The second attempt reads the refusal of the first one from the remote."""
+    """The second attempt reads the refusal of the first one from the folder of the run; the remote gets no record."""
     monkeypatch.chdir(tmp_path)
     words = ["cluster.remote=s3://mcti-data/refused-test", "cluster.experiment=refused-test"]
     words += ["cluster.steps.ingest.retries=1", "cluster.steps.ingest.backoff_seconds=1"]

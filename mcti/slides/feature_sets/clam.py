@@ -52,7 +52,7 @@ def _read_file(file: Path, tiling: Path | None) -> PortableFeatures:
             grid, root = (hdf5.plain_attributes(owner) for owner in (h5["coords"], h5))
     if tiling is not None:
         coords, grid = _tiling(tiling, file, values, coords, grid)
-    grid = {name: value for name, value in grid.items() if name not in entries.NOT_COPIED}
+    grid = entries.without_paths(grid)
     attributes = {name: root[name] for name in ("encoder",) if name in root}
     return from_arrays(file.stem, str(file), values, coords, _level0_sizes(grid), attributes)
 

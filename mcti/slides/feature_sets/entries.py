@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mcti.errors import DataError
 from mcti.slides.portable import PortableFeatures
 
-NOT_COPIED = ("save_path", "savetodir")
+_PATHS = ("save_path", "savetodir")
 """Attributes with paths of the machine that wrote the file."""
 
 
@@ -25,6 +26,11 @@ class SetEntry:
     where: str
     read: Callable[[float | None], PortableFeatures]
     patient_id: str = ""
+
+
+def without_paths(attributes: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of a file without paths of the machine that wrote it."""
+    return {name: value for name, value in attributes.items() if name not in _PATHS}
 
 
 def files_below(folder: Path, *suffixes: str) -> list[Path]:

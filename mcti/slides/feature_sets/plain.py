@@ -65,11 +65,7 @@ def _attributes(file: Path) -> tuple[dict[str, object], dict[str, object]]:
         owner = next((h5[name] for name in COORDINATE_NAMES if name in h5), None)
         grid = {} if owner is None else hdf5.plain_attributes(owner)
         root = hdf5.plain_attributes(h5)
-    return _copied(grid), {name: root[name] for name in ("encoder",) if name in root}
-
-
-def _copied(attributes: dict[str, object]) -> dict[str, object]:
-    return {name: value for name, value in attributes.items() if name not in entries.NOT_COPIED}
+    return entries.without_paths(grid), {name: root[name] for name in ("encoder",) if name in root}
 
 
 def _members(file: Path, *, is_set: bool) -> Iterator[SetEntry]:

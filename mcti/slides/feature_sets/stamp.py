@@ -61,7 +61,7 @@ def _read_file(file: Path, mpp: float | None) -> PortableFeatures:
     with hdf5.open_foreign(file) as h5:
         values, root = h5["feats"][()], hdf5.plain_attributes(h5)
         coords = h5["coords"][()].astype(np.float64) if "coords" in h5 else None
-    attributes = {name: value for name, value in root.items() if name not in entries.NOT_COPIED}
+    attributes = entries.without_paths(root)
     level = str(attributes.get("feat_type", ""))
     if level in (SLIDE, PATIENT) or coords is None:
         attributes |= {"encoder": str(attributes["encoder"])} if "encoder" in attributes else {}

@@ -52,7 +52,7 @@ def read_file(file: Path, folder: str = "") -> PortableFeatures:
         values, coords = h5["features"][()], h5["coords"][()]
         encoder = hdf5.plain_attributes(h5["features"]).get("encoder")
         grid, root = (hdf5.plain_attributes(owner) for owner in (h5["coords"], h5))
-    grid = {name: value for name, value in grid.items() if name not in entries.NOT_COPIED}
+    grid = entries.without_paths(grid)
     attributes = root | _encoder(encoder or root.get("encoder"), folder)
     level = _level(folder) or (SLIDE if len(values) == 1 and values.ndim == 2 and len(coords) != 1 else "")
     if level == SLIDE or values.ndim == 1:

@@ -22,3 +22,8 @@ def test_the_only_folder_with_files(tmp_path):
     (tmp_path / "features_a" / "x.h5").touch()
     with pytest.raises(DataError, match="2 sets of features: features_a, features_b"):
         entries.only_folder(tmp_path, ("features_*",), (".h5",))
+
+
+def test_paths_of_the_machine_that_wrote_a_file_are_not_copied():
+    attributes = {"name": "S1", "patch_size": 256, "save_path": "/home/someone/S1.h5", "savetodir": "/home/someone"}
+    assert entries.without_paths(attributes) == {"name": "S1", "patch_size": 256}
