@@ -207,6 +207,7 @@ class HalfYear:
             rows[:, 0] += (1.0 * value + 0.7 * random.normal()) if signal else 0.0
             rows[:, 1] += 4.0 * value if leak else 0.0
             with h5py.File(folder / f"{name}.h5", "w") as file:
+                file.attrs["encoder"] = "simulated"
                 file["features"] = rows
                 file["coords"] = np.zeros((len(rows), 2), dtype=np.int64)
 

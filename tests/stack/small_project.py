@@ -58,8 +58,9 @@ def make_raw_data(project: Path, events: int = EVENTS, censored: int = CENSORED)
     for name, table in {"clinical": clinical, "expression": expression, "slides": slides}.items():
         table[table["patient_id"].isin(names)].to_csv(raw / f"{name}.csv", index=False, lineterminator="\n")
     chosen = [patient for patient in demo_patients() if patient.patient_id in names]
+    first = len(list((raw / "slides").iterdir()))  # no two slides of a project have the same seed
     with ProcessPoolExecutor(2) as pool:
-        list(pool.map(_paint, [(raw / p.path, i, p.grade or 2, p.er_positive) for i, p in enumerate(chosen)]))
+        list(pool.map(_paint, [(raw / p.path, i, p.grade or 2, p.er_positive) for i, p in enumerate(chosen, first)]))
 
 
 def _paint(job: tuple[Path, int, int, bool]) -> None:
