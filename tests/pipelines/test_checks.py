@@ -107,10 +107,13 @@ def test_a_run_with_too_many_nodes_is_refused_at_compile_time(tmp_path):
 
 
 def test_the_estimate_of_nodes_agrees_with_an_observed_run(tmp_path):
-    """On KFP 2.17.0 with Argo 4.0 a run with 3 folds, 2 shards and results in the remote, had 164 nodes."""
+    """On KFP 2.17.0 with Argo 4.0 a run with 3 folds, 2 shards and results in the remote, had 164 nodes.
+
+    It was without the task `validate-features`, which has 6.
+    """
     words = ["cluster.extract_shards=2", "split.folds=3", "cluster.remote=s3://mcti-data/dvc"]
     submit.compile_to(params.load(None, words), DATA, tmp_path / "x.yaml")
-    assert size.nodes(read(tmp_path / "x.yaml")) == pytest.approx(164, rel=0.12)
+    assert size.nodes(read(tmp_path / "x.yaml")) == pytest.approx(164 + 6, rel=0.12)
 
 
 def test_known_objects_are_those_of_the_overlays_and_of_the_documentation():

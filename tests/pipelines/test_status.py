@@ -17,8 +17,8 @@ from tests.pipelines.recorded import Recording
 LOOPS = {"shards": 3, "folds": 2}
 TASKS = [
     "cache-keys", "ingest", "validate", "extract:0", "extract:1", "extract:2", "merge-features", "split", "search",
-    "train:0", "train:1", "merge-models", "evaluate", "visualize", "register", "promote", "publish-features",
-    "publish-models", "publish-evaluation", "conclude", "outcome",
+    "validate-features", "train:0", "train:1", "merge-models", "evaluate", "visualize", "register", "promote",
+    "publish-features", "publish-models", "publish-evaluation", "conclude", "outcome",
 ]  # fmt: skip
 # The lines of launcher and executor: https://github.com/kubeflow/pipelines/issues/11252
 ARGO_LINES = (
