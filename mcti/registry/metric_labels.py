@@ -17,14 +17,18 @@ LABELS = {
 
 MEASUREMENTS = {
     "early_censored_share": "share of patients censored within three months",
+    "encoders": "number of encoders of the features",
     "events_later": "probability that an event is later than a censoring",
+    "failed_slides_share": "share of slides without usable features",
     "foreign_profiles": "expression profiles without a patient",
     "negative_values": "genes with negative counts or TPM",
     "no_followup_share": "share of patients excluded for missing follow-up",
     "orientation": "log likelihood ratio of the event flag as written and inverted",
+    "resolutions": "number of resolutions of the features",
     "site_predictability": "predictability of the site from expression (0 is chance, 1 always correct)",
     "site_variance": "share of the variance of genes that sites explain",
     "tied_share": "share of patients with the most frequent follow-up time",
+    "widths": "number of widths of the features",
 }
 """Labels of the measurements of the data contract (`mcti validate`)."""
 

@@ -56,12 +56,12 @@ def heatmaps(
             scores = storage.join(explanation, "tiles", f"{slide_id}.csv")
             if progress is not None:
                 progress(done, len(selected), "slides", slide_id)
-            if not row["path"]:  # None or empty: ready-made features
-                failed[slide_id] = "the table names no slide file: heatmaps need the slide"
-                continue
             feature_file = storage.join(features, f"{slide_id}.h5")
             if not storage.exists(scores):
                 without_tiles += _is_embedding(feature_file)
+                continue
+            if not row["path"]:  # None or empty: ready-made features
+                failed[slide_id] = "the table names no slide file: heatmaps need the slide"
                 continue
             try:
                 heatmap(str(row["path"]), feature_file, scores, draft / slide_id, centre=0.0, mpp=_mpp(row["mpp"]))
