@@ -9,6 +9,7 @@ import pytest
 
 from mcti.local import stack
 
+os.environ["DVC_NO_ANALYTICS"] = "1"  # no test uses the network, under plain pytest, too
 LONGEST_FIRST = ("container", "stack", "slow")
 
 
