@@ -13,7 +13,7 @@ from mcti import redaction, storage
 from mcti.errors import DataError
 from mcti.params import ImportParams
 from mcti.slides import exchange
-from mcti.slides.feature_sets import names
+from mcti.slides.feature_sets import entries, names
 from mcti.slides.feature_sets.entries import SetEntry
 from mcti.slides.feature_sets.names import Matches
 from mcti.slides.manifest import ListedSlide
@@ -137,26 +137,16 @@ def open_source(params: ImportParams, listed: Mapping[str, ListedSlide]) -> Iter
             _skeleton(params.path, versions, Path(scratch), lazy) if storage.is_s3(params.path) else Path(params.path)
         )
         try:
-            entries = exchange.find_entries(root, params.format)
+            found = exchange.find_entries(root, params.format)
         except DataError as error:
             raise DataError(error.what, params.path, "check extract.import.path and extract.import.format") from error
-        by_name = _by_name(entries)
+        by_name = entries.by_name(found)
         redaction.register_ids(by_name)
         matches = names.match(by_name, listed)
         if not matches.by_name:
-            what = f"no entry belongs to the table of slides ({entries[0].name!r}, slide {min(listed)!r})"
+            what = f"no entry belongs to the table of slides ({found[0].name!r}, slide {min(listed)!r})"
             raise DataError(what, params.path, "name each file <slide_id> with its ending, or correct the slide ids")
         yield FeatureSource(params.path.rstrip("/"), root, versions, by_name, matches, lazy)
-
-
-def _by_name(entries: list[SetEntry]) -> dict[str, SetEntry]:
-    by_name: dict[str, SetEntry] = {}
-    for entry in entries:
-        if entry.name in by_name:
-            where = f"{by_name[entry.name].where}, {entry.where}"
-            raise DataError(f"2 sets of features of {entry.name}", where, "keep one, or name the folder of one set")
-        by_name[entry.name] = entry
-    return by_name
 
 
 def _has_a_file_per_slide(versions: Mapping[str, str]) -> bool:

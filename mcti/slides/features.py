@@ -231,9 +231,9 @@ def read_slide(location: Location) -> SlideFeatures:
     Raises DataError when the file is missing or broken.
     """
     with open_file(location) as file:
-        attributes = file.attributes
-        if "patch_size" in file.grid and "target_mpp" in attributes:
-            attributes.setdefault(PATCH_SIZE, file.grid["patch_size"])
+        attributes, grid = file.attributes, file.grid
+        if "patch_size" in grid and "target_mpp" in attributes:
+            attributes.setdefault(PATCH_SIZE, grid["patch_size"])
         values = {name: attributes[name] for name in PROVENANCE if name in attributes}
         provenance = {name: value if isinstance(value, int | float) else str(value) for name, value in values.items()}
         features = file.features().astype(np.float32, copy=False)

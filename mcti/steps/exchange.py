@@ -12,6 +12,7 @@ from pydantic import Field
 from mcti import storage
 from mcti.errors import DataError, UsageError
 from mcti.slides import exchange, features, manifest, slide_table
+from mcti.slides.feature_sets import entries as set_entries
 from mcti.slides.feature_sets import names
 from mcti.slides.feature_sets.checks import SetFacts, check_set
 from mcti.slides.feature_sets.entries import SetEntry
@@ -209,12 +210,7 @@ def _matches(entries: Sequence[SetEntry], slides: Location | None) -> Matches:
 
     Raises DataError when two entries have one name, in the set or in the store.
     """
-    by_name: dict[str, SetEntry] = {}
-    for entry in entries:
-        if entry.name in by_name:
-            where = f"{by_name[entry.name].where}, {entry.where}"
-            raise DataError(f"2 sets of features of {entry.name}", where, "keep one, or give the folder of one set")
-        by_name[entry.name] = entry
+    by_name = set_entries.by_name(entries)
     if slides is None:
         return names.identify(by_name, {name: entry.patient_id for name, entry in by_name.items()})
     return names.match(by_name, manifest.read_listed(slides))

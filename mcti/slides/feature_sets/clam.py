@@ -5,7 +5,6 @@ pt_files    the features (N, D) alone, in the same order
 patches     coords (N, 2) with patch_size (pixels of patch_level), patch_level, downsample, level_dim
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +29,12 @@ def find(source: Path, coordinates: Path | None = None) -> list[SetEntry]:
     files = tensors | tables
     if not files:
         raise entries.missing(source, ".h5", "clam")
-    return [SetEntry(name, str(file), _reader(file, tilings.get(name))) for name, file in sorted(files.items())]
+    return [entries.of_file(file, _read_file, tilings.get(name)) for name, file in sorted(files.items())]
 
 
 def _by_name(folder: Path, suffix: str, *, recursive: bool = True) -> dict[str, Path]:
     files = entries.files_below(folder, suffix)
     return {file.stem: file for file in files if recursive or file.parent == folder}
-
-
-def _reader(file: Path, tiling: Path | None) -> Callable[[float | None], PortableFeatures]:
-    return lambda _mpp: _read_file(file, tiling)
 
 
 def _read_file(file: Path, tiling: Path | None) -> PortableFeatures:

@@ -1,12 +1,14 @@
 """The entries of a feature set: one slide or patient each, read one at a time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from mcti.errors import DataError
-from mcti.slides.portable import PortableFeatures
+from mcti.slides.portable import PortableFeatures, from_arrays
 
 _PATHS = ("save_path", "savetodir")
 """Attributes with paths of the machine that wrote the file."""
@@ -26,6 +28,41 @@ class SetEntry:
     where: str
     read: Callable[[float | None], PortableFeatures]
     patient_id: str = ""
+
+
+def of_file(file: Path, read: Callable[..., PortableFeatures], *arguments: object) -> SetEntry:
+    """The entry of the file of one slide, whose coordinates need no mpp: `read(file, *arguments)` reads it."""
+    return SetEntry(file.stem, str(file), lambda _mpp: read(file, *arguments))
+
+
+def of_member(
+    file: Path,
+    name: str,
+    values: NDArray[Any],
+    level: str,
+    *,
+    attributes: dict[str, Any] | None = None,
+    patient_id: str = "",
+) -> SetEntry:
+    """The entry of one slide or patient in a file of several: values (N, D) or (D,), already in memory."""
+    where = f"{file}, {name}"
+    return SetEntry(
+        name, where, lambda _mpp: from_arrays(name, where, values, attributes=attributes, level=level), patient_id
+    )
+
+
+def by_name(entries: Iterable[SetEntry]) -> dict[str, SetEntry]:
+    """The entries by their names.
+
+    Raises DataError when two entries have one name.
+    """
+    named: dict[str, SetEntry] = {}
+    for entry in entries:
+        if entry.name in named:
+            where = f"{named[entry.name].where}, {entry.where}"
+            raise DataError(f"2 sets of features of {entry.name}", where, "keep one, or give the folder of one set")
+        named[entry.name] = entry
+    return named
 
 
 def without_paths(attributes: dict[str, Any]) -> dict[str, Any]:

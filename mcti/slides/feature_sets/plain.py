@@ -5,7 +5,7 @@ One file per set      vectors (D,) by slide or patient id; or a table (S, D) wit
                     `<name>.csv` or `<name>.txt` next to it
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ def find(source: Path, format_name: str) -> list[SetEntry]:
         raise entries.missing(source, "/".join(SUFFIXES[format_name]), format_name)
     if len(files) == 1 and (members := list(_members(files[0], is_set=source.is_file()))):
         return members
-    return [SetEntry(file.name.removesuffix(file.suffix), str(file), _reader(file)) for file in files]
+    return [entries.of_file(file, read_file) for file in files]
 
 
 def read_file(file: Path) -> PortableFeatures:
@@ -49,12 +49,7 @@ def read_file(file: Path) -> PortableFeatures:
         values = floating[0]
     coords = array_files.first(named, COORDINATE_NAMES)
     grid, attributes = _attributes(file)
-    name = file.name.removesuffix(file.suffix)
-    return from_arrays(name, str(file), values, coords, grid, attributes)
-
-
-def _reader(file: Path) -> Callable[[float | None], PortableFeatures]:
-    return lambda _mpp: read_file(file)
+    return from_arrays(file.stem, str(file), values, coords, grid, attributes)
 
 
 def _attributes(file: Path) -> tuple[dict[str, object], dict[str, object]]:
@@ -86,7 +81,7 @@ def _members(file: Path, *, is_set: bool) -> Iterator[SetEntry]:
         what = f"{len(names)} ids for features of shape {values.shape}"
         raise DataError(what, str(file), "write one id per row")
     for name, row in zip(names, rows, strict=True):
-        yield _member(file, name, row, level)
+        yield entries.of_member(file, name, row, level)
 
 
 def _vectors(file: Path, named: NamedArrays) -> Iterator[SetEntry]:
@@ -98,12 +93,7 @@ def _vectors(file: Path, named: NamedArrays) -> Iterator[SetEntry]:
         return  # the table of one slide under another name
     level = SLIDE if all(a.ndim == 1 or len(a) == 1 for a in floating.values()) else PATCH
     for name, array in sorted(floating.items()):
-        yield _member(file, name, array, level)
-
-
-def _member(file: Path, name: str, values: np.ndarray, level: str) -> SetEntry:
-    where = f"{file}, {name}"
-    return SetEntry(name, where, lambda _mpp: from_arrays(name, where, values, level=level))
+        yield entries.of_member(file, name, array, level)
 
 
 def _ids(file: Path, named: NamedArrays) -> tuple[list[str] | None, str]:

@@ -6,7 +6,6 @@ meta.json           encoder_name, tile_size_lv0, requested_tile_size_px, request
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +33,11 @@ def find(source: Path, coordinates: Path | None = None) -> list[SetEntry]:
         raise entries.missing(source, "/".join(_SUFFIXES), "slide2vec")
     tiles = coordinates or folder.parent / "tiles"
     level = _LEVELS.get(folder.name, "")
-    return [SetEntry(_name(file), str(file), _reader(file, tiles, level)) for file in files]
-
-
-def _name(file: Path) -> str:
-    return file.name.removesuffix(file.suffix)
-
-
-def _reader(file: Path, tiles: Path, level: str) -> Callable[[float | None], PortableFeatures]:
-    return lambda _mpp: _read_file(file, tiles, level)
+    return [entries.of_file(file, _read_file, tiles, level) for file in files]
 
 
 def _read_file(file: Path, tiles: Path, level: str) -> PortableFeatures:
-    meta = _json(file.with_name(f"{_name(file)}.meta.json"))
+    meta = _json(file.with_name(f"{file.stem}.meta.json"))
     values = array_files.first(array_files.read_arrays(file), array_files.FEATURE_NAMES)
     if values is None:
         raise DataError("no array `features`", str(file), "write it with slide2vec again")
@@ -54,10 +45,10 @@ def _read_file(file: Path, tiles: Path, level: str) -> PortableFeatures:
     level = level or _LEVELS.get(f"{stated}s", "")
     attributes = {"encoder": str(meta["encoder_name"])} if meta.get("encoder_name") else {}
     if level in (SLIDE, PATIENT):
-        return from_arrays(_name(file), str(file), values, None, None, attributes, level)
-    corners, tiling = _corners(tiles, _name(file), len(values))
+        return from_arrays(file.stem, str(file), values, None, None, attributes, level)
+    corners, tiling = _corners(tiles, file.stem, len(values))
     grid, more = _sizes(meta, tiling)
-    return from_arrays(_name(file), str(file), values, corners, grid, attributes | more, level)
+    return from_arrays(file.stem, str(file), values, corners, grid, attributes | more, level)
 
 
 def _corners(tiles: Path, name: str, rows: int) -> tuple[Any, dict[str, Any]]:

@@ -6,7 +6,7 @@ Embeddings  feats (D,) or (1, D) without coords; attributes encoder and feat_typ
             2.2 write one file per cohort with a dataset (D,) for each slide or patient.
 """
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ def find(source: Path) -> list[SetEntry]:
         raise entries.missing(source, ".h5", "stamp")
     if len(files) == 1 and (members := _members(files[0])):
         return members
-    return [SetEntry(file.stem, str(file), _reader(file)) for file in files]
+    return [SetEntry(file.stem, str(file), partial(_read_file, file)) for file in files]
 
 
 def _members(file: Path) -> list[SetEntry]:
@@ -40,21 +40,14 @@ def _members(file: Path) -> list[SetEntry]:
         root = hdf5.plain_attributes(h5)
         vectors = {name: np.asarray(item[()]) for name, item in h5.items()}
     attributes = {"encoder": str(root["encoder"])} if "encoder" in root else {}
-    return [_member(file, name, values, attributes) for name, values in sorted(vectors.items())]
+    return [
+        entries.of_member(file, name, values, SLIDE, attributes=attributes) for name, values in sorted(vectors.items())
+    ]
 
 
 def _is_vector(item: Any) -> bool:
     shape: tuple[int, ...] = getattr(item, "shape", ())
     return len(shape) == 1 or (len(shape) == 2 and shape[0] == 1)
-
-
-def _member(file: Path, name: str, values: Any, attributes: dict[str, Any]) -> SetEntry:
-    where = f"{file}, {name}"
-    return SetEntry(name, where, lambda _mpp: from_arrays(name, where, values, None, None, attributes, SLIDE))
-
-
-def _reader(file: Path) -> Callable[[float | None], PortableFeatures]:
-    return lambda mpp: _read_file(file, mpp)
 
 
 def _read_file(file: Path, mpp: float | None) -> PortableFeatures:

@@ -3,7 +3,6 @@
 The features are one column of lists, or all numeric columns in the order of the table.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ def find(source: Path) -> list[SetEntry]:
         raise entries.missing(source, "/".join(SUFFIXES), "parquet")
     if len(files) == 1 and _id_columns(_read(files[0]))[2]:
         return _rows(files[0])
-    return [SetEntry(file.name.removesuffix(file.suffix), str(file), _file_reader(file)) for file in files]
+    return [entries.of_file(file, _read_slide) for file in files]
 
 
 def _rows(file: Path) -> list[SetEntry]:
@@ -45,16 +44,8 @@ def _rows(file: Path) -> list[SetEntry]:
     values = _features(table, file)
     names = [str(name) for name in table[slides or patients]]
     owners = [str(name) for name in table[patients]] if slides and patients else [""] * len(names)
-    return [_entry(file, *row, level) for row in zip(names, values, owners, strict=True)]
-
-
-def _entry(file: Path, name: str, vector: NDArray[Any], patient_id: str, level: str) -> SetEntry:
-    where = f"{file}, {name}"
-    return SetEntry(name, where, lambda _mpp: from_arrays(name, where, vector, level=level), patient_id)
-
-
-def _file_reader(file: Path) -> Callable[[float | None], PortableFeatures]:
-    return lambda _mpp: _read_slide(file)
+    rows = zip(names, values, owners, strict=True)
+    return [entries.of_member(file, name, vector, level, patient_id=owner) for name, vector, owner in rows]
 
 
 def _read_slide(file: Path) -> PortableFeatures:
@@ -64,7 +55,7 @@ def _read_slide(file: Path) -> PortableFeatures:
     coords = None if pair is None else table[list(pair)].to_numpy("float64")
     values = _features(table.drop(columns=list(pair or ())), file)
     level = PATCH if len(values) > 1 else ""
-    return from_arrays(file.name.removesuffix(file.suffix), str(file), values, coords, level=level)
+    return from_arrays(file.stem, str(file), values, coords, level=level)
 
 
 def _read(file: Path) -> Any:

@@ -5,7 +5,6 @@ coords      (N, 2) level-0 pixels of the patches, with the attributes of the gri
 `.pt` files (`--saveas pt`) hold the features alone.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +23,17 @@ def find(source: Path) -> list[SetEntry]:
     """
     folder = entries.only_folder(source, (f"{_SLIDE_FOLDER}*", f"{_PATCH_FOLDER}*"), (".h5", ".pt"))
     if files := entries.files_below(folder, ".h5"):
-        return [SetEntry(file.stem, str(file), _reader(file, folder.name)) for file in files]
+        return [entries.of_file(file, read_file, folder.name) for file in files]
     if files := entries.files_below(folder, ".pt"):
-        return [SetEntry(file.stem, str(file), _tensor_reader(file, folder.name)) for file in files]
+        return [entries.of_file(file, _read_tensor, folder.name) for file in files]
     raise entries.missing(source, ".h5", "trident")
 
 
-def _reader(file: Path, folder: str) -> Callable[[float | None], PortableFeatures]:
-    return lambda _mpp: read_file(file, folder)
-
-
-def _tensor_reader(file: Path, folder: str) -> Callable[[float | None], PortableFeatures]:
-    def read(_mpp: float | None) -> PortableFeatures:
-        slide = plain.read_file(file)
-        attributes = _encoder(None, folder)
-        return from_arrays(slide.slide_id, str(file), slide.features, None, None, attributes, _level(folder))
-
-    return read
+def _read_tensor(file: Path, folder: str) -> PortableFeatures:
+    slide = plain.read_file(file)
+    return from_arrays(
+        slide.slide_id, str(file), slide.features, attributes=_encoder(None, folder), level=_level(folder)
+    )
 
 
 def read_file(file: Path, folder: str = "") -> PortableFeatures:
