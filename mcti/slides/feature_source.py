@@ -48,7 +48,7 @@ def list_versions(location: Location) -> dict[str, str]:
 
 def file_version(location: Location, name: str, listed: str) -> str:
     """MD5 or etag of a file; `listed` is its version in `list_versions`."""
-    return listed or storage.md5(_address(location, name))
+    return listed or storage.md5(file_address(location, name))
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class FeatureSource:
         """
         remote = self.files(entry) if self.lazy else []
         for name in remote:
-            _download(_address(self.location, name), self.root / name)
+            _download(file_address(self.location, name), self.root / name)
         try:
             yield
         finally:
@@ -137,14 +137,14 @@ def open_source(params: ImportParams, listed: Mapping[str, ListedSlide]) -> Iter
             _skeleton(params.path, versions, Path(scratch), lazy) if storage.is_s3(params.path) else Path(params.path)
         )
         try:
-            found = exchange.find_entries(root, params.format)
+            members = exchange.find_entries(root, params.format)
         except DataError as error:
             raise DataError(error.what, params.path, "check extract.import.path and extract.import.format") from error
-        by_name = entries.by_name(found)
+        by_name = entries.by_name(members)
         redaction.register_ids(by_name)
         matches = names.match(by_name, listed)
         if not matches.by_name:
-            what = f"no entry belongs to the table of slides ({found[0].name!r}, slide {min(listed)!r})"
+            what = f"no entry belongs to the table of slides ({members[0].name!r}, slide {min(listed)!r})"
             raise DataError(what, params.path, "name each file <slide_id> with its ending, or correct the slide ids")
         yield FeatureSource(params.path.rstrip("/"), root, versions, by_name, matches, lazy)
 
@@ -158,7 +158,7 @@ def _skeleton(location: str, versions: Mapping[str, str], scratch: Path, lazy: b
     """The files of S3 below `scratch`, empty where `lazy`. The folder keeps its name, which may state the encoder."""
     root = scratch / location.rstrip("/").rpartition("/")[2]
     for name in versions:
-        address = _address(location, name)
+        address = file_address(location, name)
         target = root if address == location.rstrip("/") else root / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if lazy:
@@ -173,7 +173,7 @@ def _download(address: str, target: Path) -> None:
         copy.replace(target)
 
 
-def _address(location: Location, name: str) -> str:
+def file_address(location: Location, name: str) -> str:
     """The address of a file of a set; a set of one file has its own name."""
     base = os.fspath(location).rstrip("/")
     return base if base.rpartition("/")[2] == name else storage.join(base, name)

@@ -5,7 +5,7 @@ from typing import Any
 
 from mcti import storage
 from mcti.params import ExtractParams
-from mcti.slides.feature_source import file_version, list_versions
+from mcti.slides.feature_source import file_address, file_version, list_versions
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
@@ -50,7 +50,7 @@ def _stamp(location: str, name: str) -> dict[str, int]:
     """Size in bytes and time of the last change in ns of a local file; empty for an object."""
     if storage.is_s3(location):
         return {}
-    path = Path(location) if Path(location).is_file() else Path(location, name)
+    path = Path(file_address(location, name))
     with storage.translating_os_errors(path):
         status = path.stat()
     return {"bytes": status.st_size, "modified": status.st_mtime_ns}
