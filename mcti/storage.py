@@ -184,14 +184,17 @@ def text_md5(text: str) -> str:
 
 
 def tree_md5(path: Location) -> str:
-    """One MD5 of a file, or of the names and contents of all files below a folder (hidden files excluded)."""
-    root = Path(path)
-    if not root.is_dir():
-        return md5(root)
-    digest = hashlib.md5(usedforsecurity=False)
-    for file in sorted(p for p in root.rglob("*") if p.is_file() and not p.name.startswith(".")):
-        digest.update(f"{file.relative_to(root).as_posix()}\0{md5(file)}\n".encode())
-    return digest.hexdigest()
+    """One MD5 of a file, or of the names and contents of all files below a folder or address, without hidden files.
+
+    It identifies a cohort or a source table, and so links an evaluation to its validation.
+    """
+    with local_copy(path) as root:
+        if not root.is_dir():
+            return md5(root)
+        digest = hashlib.md5(usedforsecurity=False)
+        for file in sorted(p for p in root.rglob("*") if p.is_file() and not p.name.startswith(".")):
+            digest.update(f"{file.relative_to(root).as_posix()}\0{md5(file)}\n".encode())
+        return digest.hexdigest()
 
 
 def addresses(prefix: Location) -> list[str]:

@@ -143,6 +143,12 @@ def covariates(patients: pd.DataFrame) -> list[str]:
     return [str(name) for name in patients.columns if name not in schema]
 
 
+def covariate_columns(patients: pd.DataFrame) -> dict[str, bool]:
+    """The clinical columns that can be covariates, {name: whether it is numeric}: age, is_female, then the others."""
+    names = [name for name in ("age", "is_female", *covariates(patients)) if name in patients]
+    return {name: pd.api.types.is_numeric_dtype(patients[name]) for name in names}
+
+
 def write(cohort: Cohort, folder: Path) -> None:
     """Write the four files of a cohort to an existing folder; the same cohort gives the same bytes."""
     _write_parquet(cohort.patients, PATIENTS, folder / "patients.parquet")

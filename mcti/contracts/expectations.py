@@ -6,12 +6,9 @@ from typing import Any, Literal
 from mcti.cohort.tables import ID_PATTERN, ID_RULE, PATIENTS, SLIDES
 from mcti.contracts.orientation import MIN_LOG_RATIO
 from mcti.params import ValidateParams
-from mcti.params.data import AGE_YEARS
+from mcti.params.data import AGE_YEARS, MAX_FOLLOWUP_MONTHS
 
 Severity = Literal["critical", "warning"]
-
-MAX_FOLLOWUP_MONTHS = 1200.0
-"""A longer follow-up of one patient is a date or another unit: no person is observed for a hundred years."""
 
 ID = rf"^{ID_PATTERN.pattern}\Z"
 """The project's id pattern as Great Expectations needs it: anchored at both ends."""

@@ -57,7 +57,7 @@ class CohortTables:
     def read(cls, cohort: Location, features: Location | None, genes: list[str] | None = None) -> "CohortTables":
         """Read the tables; arguments and errors as in `load_dataset`."""
         patients = tables.read_patients(cohort).sort_values("patient_id")
-        covariates = tuple(name for name, numeric in _columns(patients).items() if numeric)
+        covariates = tuple(name for name, numeric in tables.covariate_columns(patients).items() if numeric)
         expression = tables.read_expression(cohort, genes)
         slides = slides_with_features(cohort, features, patients["patient_id"])
         return cls(cohort, features, patients, expression, slides, covariates)
@@ -121,7 +121,7 @@ def check_covariates(cohort: Location, names: Iterable[str]) -> None:
 
     Raises DataError for the first that is absent or text
     """
-    columns = _columns(tables.read_patients(cohort))
+    columns = tables.covariate_columns(tables.read_patients(cohort))
     where, leave_out = f"{cohort}, patients.parquet", "or remove it from train.architecture.covariates"
     for name in names:
         if name not in columns:
@@ -130,12 +130,6 @@ def check_covariates(cohort: Location, names: Iterable[str]) -> None:
         if not columns[name]:
             hint = f"write its categories as numbers in the clinical table and run `mcti ingest` again, {leave_out}"
             raise DataError(f"covariate {name!r} is text, not a number", where, hint)
-
-
-def _columns(patients: pd.DataFrame) -> dict[str, bool]:
-    """The clinical columns that can be covariates, and whether each is numeric."""
-    names = ["age", "is_female", *tables.covariates(patients)]
-    return {name: pd.api.types.is_numeric_dtype(patients[name]) for name in names}
 
 
 def slides_with_features(

@@ -41,8 +41,8 @@ def variables(patients: pd.DataFrame, survival: FloatArray) -> pd.DataFrame:
     Columns that are not numeric, and those that too many patients lack, are left out.
     """
     columns = {LINEAR_PREDICTOR: linear_predictor(survival)}
-    for name in ("age", "is_female", *tables.covariates(patients)):
-        if name in patients and pd.api.types.is_numeric_dtype(patients[name]):
+    for name, numeric in tables.covariate_columns(patients).items():
+        if numeric:
             values = patients[name].to_numpy(dtype=np.float64, na_value=np.nan)
             if np.isfinite(values).mean() >= 1 - MAX_MISSING_SHARE:
                 columns[name] = values

@@ -114,7 +114,7 @@ def compared(scores: Scores, development: Mapping[str, Any]) -> pd.DataFrame:
     rows = []
     for model, numbers in scores.models.items():
         for metric, interval in numbers.items():
-            if not isinstance(interval, Mapping) or set(interval) != set(ENDS):
+            if not _is_interval(interval):
                 continue
             before = development.get(model, {}).get(metric) or dict.fromkeys(ENDS)
             row: dict[str, Any] = {"model": model, "metric": metric}

@@ -4,13 +4,10 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-import pandas as pd
-
 from mcti.evaluation import characteristics, external, external_checklist
 from mcti.evaluation.comparison import CONFIDENCE, Interval
 from mcti.evaluation.external import CaseMixComparison, ExternalSummary
-from mcti.evaluation.figures import p_text
-from mcti.evaluation.report import subgroup_rows
+from mcti.evaluation.report import p_cell, subgroup_rows, table_cells
 from mcti.evaluation.scores import MCTI_KEY, Scores, as_interval
 from mcti.evaluation.summary_text import format_interval
 from mcti.evaluation.transportability import Decomposition
@@ -72,7 +69,7 @@ def render(
             {"name": f.name, "title": f.title, "svg": Markup(f.inline()), "caption": f"{f.alt} {caption}".strip()}  # noqa: S704
             for f, caption in figures
         ],
-        table_1=_table(details["table_1"]),
+        table_1=table_cells(details["table_1"]),
         items=details["items"],
         warnings=details["warnings"],
         methods=methods(scores, params, known=bool(development)),
@@ -179,18 +176,14 @@ def _comparison(scores: Scores) -> list[dict[str, Any]]:
             "primary": entry["primary"],
             "cells": [
                 format_interval(as_interval(entry["difference"])),
-                _p(entry["p"]),
-                _p(entry["p_holm"]),
+                p_cell(entry["p"]),
+                p_cell(entry["p_holm"]),
                 format_interval(as_interval(entry["ibs_difference"])),
-                _p(entry["ibs_p"]),
+                p_cell(entry["ibs_p"]),
             ],
         }
         for name, entry in scores.comparison.items()
     ]
-
-
-def _p(p: float | None) -> str:
-    return p_text(float("nan") if p is None else p).removeprefix("= ")
 
 
 def _mixture(mixture: CaseMixComparison | None) -> dict[str, Any]:
@@ -227,7 +220,3 @@ def _transport(decomposition: Decomposition | None) -> list[dict[str, Any]]:
 
 def _interval(metrics: Mapping[str, Any], model: str, key: str) -> Interval | None:
     return as_interval(metrics[model][key]) if external.value(metrics, model, key) is not None else None
-
-
-def _table(table: pd.DataFrame) -> dict[str, Any]:
-    return {"heads": list(table.columns), "rows": table.to_numpy().tolist()}

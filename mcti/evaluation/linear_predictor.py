@@ -16,6 +16,7 @@ import pandas as pd
 from mcti import storage
 from mcti.arrays import FloatArray
 from mcti.errors import DataError
+from mcti.params.data import MAX_MISSING_GENES
 from mcti.storage import Location
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 FILE = "baseline_models.safetensors"
 """Name of the file in the folder of an evaluation."""
-MAX_MISSING_GENES = 0.05
-"""Largest share of the genes of a baseline that a cohort may lack, as for a registered model; they count as missing."""
 _SPEC = "baselines"  # one key: safetensors writes several keys of its metadata in no fixed order
 
 

@@ -116,7 +116,7 @@ def render(
         resamples=params.bootstrap,
         last=f"{scores.horizons[-1]:g}" if len(scores.horizons) else "",
         warnings=summary_text.warnings(scores, skipped),
-        table_1=_table_1(insights.table_1),
+        table_1=table_cells(insights.table_1),
         groups=insights.groups,
         patients=insights.patients,
         missing_images=_missing_images(insights.patients),
@@ -176,7 +176,7 @@ def _columns(scores: Scores) -> list[str]:
     return ["C (Harrell)", "C within subtype", "C (Uno)", *areas, *(["IBS", "skill"] if len(scores.horizons) else [])]
 
 
-def _table_1(table: pd.DataFrame) -> dict[str, Any]:
+def table_cells(table: pd.DataFrame) -> dict[str, Any]:
     """Column names and rows; empty without a table."""
     return {"heads": list(table.columns), "rows": table.to_numpy().tolist()} if len(table) else {}
 
@@ -229,12 +229,12 @@ def _comparison(scores: Scores) -> list[dict[str, Any]]:
             "primary": entry["primary"],
             "cells": [
                 format_interval(as_interval(entry["difference"])),
-                _p_cell(entry["p"]),
-                "–" if name in PARTS else _p_cell(entry["p_holm"]),
+                p_cell(entry["p"]),
+                "–" if name in PARTS else p_cell(entry["p_holm"]),
                 f"{format_interval(as_interval(folds := entry['fold_corrected']))}, p {p_text(_nan(folds['p']))}",
                 format_interval(as_interval(entry["ibs_difference"])),
-                _p_cell(entry["ibs_p"]),
-                "–" if name in PARTS else _p_cell(entry["ibs_p_holm"]),
+                p_cell(entry["ibs_p"]),
+                "–" if name in PARTS else p_cell(entry["ibs_p_holm"]),
             ],
         }
         for name, entry in scores.comparison.items()
@@ -247,7 +247,7 @@ def _calibration(scores: Scores) -> list[dict[str, Any]]:
         return []
     keys = [f"{metric}_{scores.horizons[-1]:g}" for metric in ("slope", "intercept", "ici")]
     return [
-        {**_row(name, numbers, keys), "p": _p_cell(numbers["d_calibration"]["p"])}
+        {**_row(name, numbers, keys), "p": p_cell(numbers["d_calibration"]["p"])}
         for name, numbers in scores.models.items()
     ]
 
@@ -259,7 +259,7 @@ def _recalibration(scores: Scores) -> list[dict[str, Any]]:
     last = f"{scores.horizons[-1]:g}"
     keys = [f"slope_{last}", f"intercept_{last}", f"ici_{last}", "ibs"]
     return [
-        {**_row(name, numbers, keys), "p": _p_cell(numbers["d_calibration"]["p"])}
+        {**_row(name, numbers, keys), "p": p_cell(numbers["d_calibration"]["p"])}
         for name, numbers in scores.recalibration.items()
     ]
 
@@ -351,7 +351,7 @@ def _methods(scores: Scores, params: EvaluateParams) -> list[str]:
     ]
 
 
-def _p_cell(p: float | None) -> str:
+def p_cell(p: float | None) -> str:
     """`0.013`, `< 0.001`, or `not defined`, for a column whose name is p."""
     return p_text(_nan(p)).removeprefix("= ")
 

@@ -9,6 +9,10 @@ from mcti.params.base import Params
 
 AGE_YEARS = (0.0, 120.0)
 """Possible ages: the contract and a prediction accept the same range."""
+MAX_FOLLOWUP_MONTHS = 1200.0
+"""A longer follow-up of one patient is a date or another unit: no person is observed for a hundred years."""
+MAX_MISSING_GENES = 0.05
+"""Largest share of the genes of a model or baseline that may be absent from a table; they count as not measured."""
 
 
 class IngestParams(Params):

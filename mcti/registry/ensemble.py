@@ -8,7 +8,7 @@ SHA-256 of their ids only.
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,13 +20,21 @@ from mcti.errors import DataError, did_you_mean
 from mcti.model.clinical import check_ranges
 from mcti.model.reference_profile import ReferenceProfile, mean_patch
 from mcti.model.trained import TrainedModel, single_thread
+from mcti.params.data import MAX_MISSING_GENES
 from mcti.redaction import hashed
 from mcti.registry.risk_groups import RiskScale
 
 ALL_MEMBERS = "ensemble"
 """Value of the column `model` of a patient that all members predicted."""
-MAX_MISSING_GENES = 0.05
-"""Largest share of the model's genes that may be absent from a patient's table."""
+
+
+def assigned_member(patient_id: str, names: Iterable[str]) -> str:
+    """One of the members `names`, by the hash of the id: its risks have the spread of out-of-fold predictions.
+
+    The mean over members spreads less.
+    """
+    members = sorted(names)
+    return members[int(hashed(patient_id)[:8], 16) % len(members)]
 
 
 class MissingGenesWarning(UserWarning):

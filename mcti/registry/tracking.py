@@ -226,10 +226,15 @@ def reopen(run_id: str) -> Iterator[str]:
 
 
 def log_params(tree: Mapping[str, Any]) -> None:
-    """The settings as flat `section.key` parameters; values are cut at 6000 characters, the limit of MLflow."""
+    """Log the settings as parameters of the active run (`param_texts`)."""
     import mlflow
 
-    mlflow.log_params({key: str(value)[:6000] for key, value in flat(tree)})
+    mlflow.log_params(param_texts(tree))
+
+
+def param_texts(tree: Mapping[str, Any]) -> dict[str, str]:
+    """The settings as texts by `section.key`; values are cut at 6000 characters, the limit of MLflow."""
+    return {key: str(value)[:6000] for key, value in _flat(tree)}
 
 
 def log_dataset(name: str, digest: str, rows: Mapping[str, int], context: str = "training") -> None:
@@ -265,11 +270,10 @@ def close_stale(client: Any, experiment: str, tag: str, value: str) -> None:
         client.set_terminated(old.info.run_id, "FAILED")
 
 
-def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of each setting of a tree of settings."""
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{prefix}{key}.")
+            yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

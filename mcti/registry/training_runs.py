@@ -81,7 +81,7 @@ def _log_fold(client: Any, run_id: str, folder: Path) -> None:
 
     now = int(time.time() * 1000)
     settings = storage.read_json(folder / "model.json").get("params", {})
-    params = [Param(name, str(value)[:6000]) for name, value in tracking.flat(settings)]
+    params = [Param(name, text) for name, text in tracking.param_texts(settings).items()]
     metrics = [Metric(name, value, now, epoch) for name, value, epoch in _curve(folder / HISTORY)]
     tags = [RunTag(FOLD, folder.name), RunTag(WEIGHTS, weights_sha256(folder))]
     for start in range(0, len(params), _PARAMS_PER_REQUEST):

@@ -39,19 +39,14 @@ def ingest(
     """
     raw = sources.read(clinical, expression, slides, params)
     cohort = assemble(raw, params)
-    digests = {"clinical": _digest(clinical), "expression": _digest(expression)}
+    digests = {"clinical": storage.tree_md5(clinical), "expression": storage.tree_md5(expression)}
     if slides is not None:
-        digests["slides"] = _digest(slides)
+        digests["slides"] = storage.tree_md5(slides)
     info = cohort.info.model_copy(update={"sources": digests})
     with storage.replacing(out) as draft:
         draft.mkdir()
         tables.write(tables.Cohort(cohort.patients, cohort.expression, cohort.slides, info), draft)
     return _result(info)
-
-
-def _digest(location: Location) -> str:
-    with storage.local_copy(location) as path:
-        return storage.tree_md5(path)
 
 
 def _result(info: tables.CohortInfo) -> IngestResult:

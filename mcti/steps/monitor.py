@@ -27,9 +27,8 @@ from mcti.monitoring.monitoring_html import ReportHeader, Trend
 from mcti.monitoring.rules import Verdict
 from mcti.params import MonitorParams
 from mcti.progress import Progress
-from mcti.redaction import hashed
 from mcti.registry import ensemble_files, models, monitoring_history
-from mcti.registry.ensemble import Ensemble
+from mcti.registry.ensemble import Ensemble, assigned_member
 from mcti.registry.monitoring_history import RegisteredModel
 from mcti.registry.refusals import cache_refusals
 from mcti.steps.predict.step import expression_by_gene
@@ -245,8 +244,7 @@ def _reference_profile(loaded: Ensemble, model: str) -> ReferenceProfile:
 
 
 def _predict(loaded: Ensemble, new: Sequence[PatientBag], genes: tuple[str, ...], progress: Progress) -> Predictions:
-    names = sorted(loaded.members)
-    risks, members = [], {name: [] for name in names}  # type: tuple[list[float], dict[str, list[float]]]
+    risks, members = [], {name: [] for name in sorted(loaded.members)}  # type: tuple[list[float], dict[str, list[float]]]
     survival: dict[float, list[float]] = {months: [] for months in loaded.horizons_months}
     for done, bag in enumerate(new, start=1):
         try:
@@ -258,8 +256,7 @@ def _predict(loaded: Ensemble, new: Sequence[PatientBag], genes: tuple[str, ...]
         risks.append(float(np.mean([row["risk"] for row in rows.values()])))
         for months, column in survival.items():
             column.append(float(np.mean([row[survival_column(months)] for row in rows.values()])))
-        # The hash of the id assigns each patient to one member: risks of one member have the out-of-fold spread.
-        member = names[int(hashed(bag.patient_id)[:8], 16) % len(names)]
+        member = assigned_member(bag.patient_id, members)
         members[member].append(rows[member]["risk"])
         progress(done, len(new), "patients")
     return Predictions(

@@ -137,7 +137,7 @@ def _results(
         warnings=info.warnings,
         clinical_patients=info.counts["patients"] + sum(x.reason in PATIENT_REASONS for x in info.attrition),
         attrition=_attrition(info),
-        excluded_rows=_by_reason((x.reason, x.patient_id) for x in info.attrition if x.reason not in PATIENT_REASONS),
+        excluded_rows=by_reason((x.reason, x.patient_id) for x in info.attrition if x.reason not in PATIENT_REASONS),
         drift=None if reference is None else drift.compare(data.patients, profile, reference),
     )
     return results, profile
@@ -147,14 +147,15 @@ def _attrition(info: tables.CohortInfo) -> dict[str, tuple[str, ...]]:
     """Excluded patients of the clinical table by reason."""
     excluded = [(x.reason, x.patient_id) for x in info.attrition if x.reason in PATIENT_REASONS]
     redaction.register_ids(patient for _, patient in excluded)
-    return _by_reason((reason, redaction.redact_id(patient)) for reason, patient in excluded)
+    return by_reason((reason, redaction.redact_id(patient)) for reason, patient in excluded)
 
 
-def _by_reason(excluded: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
-    by_reason: dict[str, list[str]] = defaultdict(list)
+def by_reason(excluded: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    """Pairs of reason and name as {reason: names}, both sorted."""
+    grouped: dict[str, list[str]] = defaultdict(list)
     for reason, name in excluded:
-        by_reason[reason].append(name)
-    return {reason: tuple(sorted(names)) for reason, names in sorted(by_reason.items())}
+        grouped[reason].append(name)
+    return {reason: tuple(sorted(names)) for reason, names in sorted(grouped.items())}
 
 
 def _check_contract(results: report.Results, out: Path) -> None:

@@ -1,6 +1,5 @@
 """Step `validate_features`: the data contract of the features, of `extract` or of another tool."""
 
-from collections import defaultdict
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +11,7 @@ from mcti.params import ValidateParams
 from mcti.registry.refusals import cache_refusals
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
-from mcti.steps.validate import raise_first_failure
+from mcti.steps.validate import by_reason, raise_first_failure
 from mcti.storage import Location
 
 
@@ -42,6 +41,7 @@ def validate_features(
     info, patients = tables.read_info(cohort), tables.read_patients(cohort)
     statuses = feature_table.read_statuses(features)
     measured = measurements.measure_features(patients, feature_table.measure(features, statuses), statuses)
+    failed = statuses[statuses["status"] != "OK"]
     outcomes = suites.run(measured, expectations.feature_rules(params))
     results = report.FeatureResults(
         name=info.name,
@@ -49,7 +49,7 @@ def validate_features(
         passed=all(outcome.passed for outcome in outcomes if outcome.severity == "critical"),
         numbers=_numbers(measured, statuses),
         expectations=tuple(outcomes),
-        failed_slides=_failed_slides(statuses),
+        failed_slides=by_reason(zip(failed["status"], failed["slide_id"], strict=True)),
     )
     with storage.replacing(out) as draft:
         draft.mkdir()
@@ -68,13 +68,6 @@ def _numbers(measured: dict[str, pd.DataFrame], statuses: pd.DataFrame) -> dict[
         "patches": int(measured["bags"]["tiles"].sum()),
         "patients without a patch": int((tiles == 0).sum()),
     }
-
-
-def _failed_slides(statuses: pd.DataFrame) -> dict[str, tuple[str, ...]]:
-    by_status: dict[str, list[str]] = defaultdict(list)
-    for slide in statuses[statuses["status"] != "OK"].to_dict("records"):
-        by_status[str(slide["status"])].append(str(slide["slide_id"]))
-    return {status: tuple(sorted(names)) for status, names in sorted(by_status.items())}
 
 
 def _result(results: report.FeatureResults) -> ValidateFeaturesResult:

@@ -1,6 +1,6 @@
 """Files of an evaluation: prediction tables, plot tables, figures and the report."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,16 +56,21 @@ def write_predictions(draft: Path, data: ReportData, others: Mapping[str, Predic
 def write_report(draft: Path, data: ReportData) -> None:
     """Write plots/*.csv, figures/*.{svg,png} and report.html."""
     points = calibration_points(data.outcomes, data.mcti, data.params, data.scores)
-    (draft / "plots").mkdir()
-    for name, frame in _plot_tables(data, points).items():
-        predictions.write_csv(frame, draft / "plots" / f"{name}.csv")
     drawn = [*_result_figures(data, points), *_cohort_figures(data)]
-    (draft / "figures").mkdir()
-    for figure, _ in drawn:
-        (draft / "figures" / f"{figure.name}.svg").write_text(figure.svg, encoding="utf-8")
-        (draft / "figures" / f"{figure.name}.png").write_bytes(figure.png)
+    write_figures(draft, [figure for figure, _ in drawn], _plot_tables(data, points))
     page = report.render(data.cohort, data.scores, drawn, data.params, data.skipped, data.insights)
     (draft / "report.html").write_text(page, encoding="utf-8")
+
+
+def write_figures(draft: Path, figures: Iterable[Figure], plots: Mapping[str, pd.DataFrame]) -> None:
+    """Write figures/*.{svg,png}, and the tables of numbers {name: table} as plots/*.csv."""
+    (draft / "plots").mkdir()
+    for name, frame in plots.items():
+        predictions.write_csv(frame, draft / "plots" / f"{name}.csv")
+    (draft / "figures").mkdir()
+    for figure in figures:
+        (draft / "figures" / f"{figure.name}.svg").write_text(figure.svg, encoding="utf-8")
+        (draft / "figures" / f"{figure.name}.png").write_bytes(figure.png)
 
 
 def calibration_points(

@@ -135,7 +135,7 @@ def evaluate(  # noqa: PLR0913  (a step: inputs, params, out, options)
         _write_development(draft, fitted.stored, _case_mix(patients, outcomes, mcti, horizons))
         report_files.write_report(draft, data)
         storage.write_json(draft / "metrics.json", numbers.metrics_json())
-        result = _result(data, _md5(cohort))
+        result = _result(data, storage.tree_md5(cohort))
         storage.write_json(draft / "summary.json", _summary(result, numbers))
         return result.save(draft)
 
@@ -245,12 +245,6 @@ def _result(data: ReportData, cohort_md5: str) -> EvaluateResult:
         notice=data.cohort.notice,
         cohort_md5=cohort_md5,
     )
-
-
-def _md5(cohort: Location) -> str:
-    """Identity of the cohort as `mcti validate` records it: it links an evaluation to its validation."""
-    with storage.local_copy(cohort) as folder:
-        return storage.tree_md5(folder)
 
 
 def _summary(result: EvaluateResult, numbers: Scores) -> dict[str, object]:

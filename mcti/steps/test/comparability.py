@@ -12,11 +12,10 @@ from mcti.cohort import tables
 from mcti.cohort.tables import CohortInfo
 from mcti.errors import DataError
 from mcti.model.reference_profile import ColumnProfile, ReferenceProfile
+from mcti.params.data import MAX_FOLLOWUP_MONTHS, MAX_MISSING_GENES
 from mcti.redaction import hashed
-from mcti.registry.ensemble import MAX_MISSING_GENES, Ensemble
+from mcti.registry.ensemble import Ensemble
 
-MAX_MONTHS = 1200.0
-"""A longer follow-up is not in months: no patient is observed for a hundred years."""
 UNIT_RATIO = 5.0
 """Ratio of two medians from which a covariate without overlap of its values is taken to have another unit."""
 MAX_SHIFTED_GENES = 0.5
@@ -124,17 +123,17 @@ def _gene_values(genes: pd.DataFrame, profiles: Mapping[str, ColumnProfile]) -> 
 
 def _follow_up(patients: pd.DataFrame) -> ComparedItem:
     longest = float(patients["time_months"].max())
-    if longest > MAX_MONTHS:
-        what = f"time_months reaches {longest:.6g}, more than {MAX_MONTHS:g}"
+    if longest > MAX_FOLLOWUP_MONTHS:
+        what = f"time_months reaches {longest:.6g}, more than {MAX_FOLLOWUP_MONTHS:g}"
         raise DataError(what, "the cohort", "ingest it with the unit of its times (ingest.time_unit)")
     return ComparedItem("follow-up", "months", f"months, up to {longest:.4g}", "same unit")
 
 
 def _covariates(ensemble: Ensemble, patients: pd.DataFrame, profile: ReferenceProfile) -> list[ComparedItem]:
-    known = ["age", "is_female", *tables.covariates(patients)]
+    columns = tables.covariate_columns(patients)
     rows = []
     for name in ensemble.covariates:
-        if name not in known or not pd.api.types.is_numeric_dtype(patients[name]):
+        if not columns.get(name):
             what = f"the cohort has no numeric covariate {name!r}, which the model reads"
             raise DataError(what, "patients.parquet of the cohort", "ingest it; an unknown value may be missing")
         values = patients[name].to_numpy(dtype=np.float64, na_value=np.nan)

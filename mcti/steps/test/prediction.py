@@ -12,8 +12,7 @@ from mcti.dataset.loading import CohortTables
 from mcti.errors import DataError
 from mcti.evaluation.predictions import Predictions, survival_column
 from mcti.progress import Progress
-from mcti.redaction import hashed
-from mcti.registry.ensemble import Ensemble
+from mcti.registry.ensemble import Ensemble, assigned_member
 from mcti.registry.risk_groups import GROUPS
 from mcti.steps.predict.step import expression_by_gene
 
@@ -91,17 +90,9 @@ def _predict_one(
 ) -> dict[str, Any]:
     expression, name = expression_by_gene(bag, genes), bag.patient_id
     row = ensemble.predict(name, bag.patches, expression, horizons.tolist(), bag.covariates, groups)
-    member = _predict_member(ensemble, _assigned_member(ensemble, name), bag, genes, [float(horizons[-1])])
+    assigned = assigned_member(name, ensemble.eligible_members(name))
+    member = _predict_member(ensemble, assigned, bag, genes, [float(horizons[-1])])
     return row | {"member": member[survival_column(float(horizons[-1]))]}
-
-
-def _assigned_member(ensemble: Ensemble, patient: str) -> str:
-    """One of the members that predict new patients, by the hash of the id, as `mcti monitor` assigns it.
-
-    The mean over members has a smaller spread than the out-of-fold predictions of the development.
-    """
-    names = sorted(ensemble.eligible_members(patient))
-    return names[int(hashed(patient)[:8], 16) % len(names)]
 
 
 def _predict_member(

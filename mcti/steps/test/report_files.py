@@ -25,7 +25,7 @@ from mcti.evaluation.scores import Scores
 from mcti.evaluation.transportability import Decomposition
 from mcti.figure_canvas import Figure
 from mcti.params import EvaluateParams
-from mcti.steps.evaluate.report_files import FOLLOW_UP_SHOWN, calibration_points
+from mcti.steps.evaluate.report_files import FOLLOW_UP_SHOWN, calibration_points, write_figures
 from mcti.steps.test.comparability import ComparedItem
 from mcti.steps.test.development import Development
 
@@ -70,13 +70,7 @@ def write(draft: Path, data: ExternalData) -> None:
     storage.write_json(draft / "metrics.json", data.scores.metrics_json())
     points = calibration_points(data.outcomes, data.model, data.params, data.scores)
     drawn = _figures(data, points)
-    (draft / "figures").mkdir()
-    for figure, _ in drawn:
-        (draft / "figures" / f"{figure.name}.svg").write_text(figure.svg, encoding="utf-8")
-        (draft / "figures" / f"{figure.name}.png").write_bytes(figure.png)
-    (draft / "plots").mkdir()
-    for name, frame in _plot_tables(data, points).items():
-        predictions.write_csv(frame, draft / "plots" / f"{name}.csv")
+    write_figures(draft, [figure for figure, _ in drawn], _plot_tables(data, points))
     details = {"items": items, "table_1": _table_1(data), "warnings": data.warnings(), "skipped": data.skipped}
     page = external_report.render(
         data.summary,

@@ -261,7 +261,7 @@ def _result(subject: Subject, data: ExternalData, cohort: Location) -> ExternalR
         version=subject.version,
         digest=subject.ensemble.digest,
         cohort=summary.cohort,
-        cohort_md5=_md5(cohort),
+        cohort_md5=storage.tree_md5(cohort),
         patients=summary.patients,
         events=summary.events,
         excluded=dict(summary.excluded),
@@ -278,9 +278,3 @@ def _result(subject: Subject, data: ExternalData, cohort: Location) -> ExternalR
         warnings=tuple(data.warnings()),
         notice=summary.notice,
     )
-
-
-def _md5(cohort: Location) -> str:
-    """Identity of the cohort as `mcti validate` records it."""
-    with storage.local_copy(cohort) as folder:
-        return storage.tree_md5(folder)
