@@ -4,7 +4,6 @@ Values that a format does not store are not invented: `.pt` has no coordinates; 
 pixels need the slide's mpp. Nothing is read by pickle: tensors are read with weights_only=True.
 """
 
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -56,16 +55,6 @@ def find_entries(source: Path, format_name: str, coordinates: Path | None = None
     if format_name in plain.SUFFIXES:
         return plain.find(source, format_name)
     return {"trident": trident.find, "stamp": stamp.find, "parquet": tables.find}[format_name](source)
-
-
-def read_set(folder: Path, format_name: str, mpp: float | None = None) -> Iterator[PortableFeatures]:
-    """The slides of a feature set, sorted by name; `mpp` (µm/px of level 0) is needed for tiles of STAMP.
-
-    Raises DataError when the folder has no files of the format, or a file is broken.
-    Raises UsageError for an unknown format, and for tiles of STAMP without mpp.
-    """
-    for entry in find_entries(folder, format_name):
-        yield entry.read(mpp)
 
 
 def write_slide(slide: PortableFeatures, folder: Path, format_name: str) -> None:

@@ -122,6 +122,10 @@ def test_exports_are_the_same_bytes_twice(tmp_path):
         assert one == two
 
 
+def read_set(folder, format_name):
+    return (entry.read(None) for entry in exchange.find_entries(folder, format_name))
+
+
 class Evil:
     def __reduce__(self):
         return (print, ("code ran",))
@@ -131,7 +135,7 @@ class Evil:
 def test_a_file_without_a_feature_tensor_is_refused_and_executes_no_code(tmp_path, content, capsys):
     torch.save(content, tmp_path / "S1.pt")
     with pytest.raises(DataError, match="S1"):
-        list(exchange.read_set(tmp_path, "pt"))
+        list(read_set(tmp_path, "pt"))
     assert "code ran" not in capsys.readouterr().out
 
 
@@ -196,7 +200,7 @@ def test_the_tile_attributes_of_stamp_are_converted_and_kept(tmp_path):
 
 def test_bfloat16_tensors_are_converted_and_sparse_tensors_refused(tmp_path):
     torch.save(torch.ones(3, 4, dtype=torch.bfloat16, requires_grad=True), tmp_path / "S1.pt")
-    assert next(exchange.read_set(tmp_path, "pt")).features.dtype == np.float32
+    assert next(read_set(tmp_path, "pt")).features.dtype == np.float32
     torch.save(torch.eye(4).to_sparse(), tmp_path / "S1.pt")
     with pytest.raises(DataError, match="sparse"):
-        list(exchange.read_set(tmp_path, "pt"))
+        list(read_set(tmp_path, "pt"))

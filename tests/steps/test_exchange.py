@@ -9,7 +9,7 @@ import torch
 
 from mcti.errors import DataError, UsageError
 from mcti.slides import features
-from mcti.slides.exchange import from_store, read_set
+from mcti.slides.exchange import find_entries, from_store
 from mcti.steps.exchange import export_features, import_features
 
 ROWS = np.random.default_rng(8).normal(size=(20, 4)).astype(np.float32)
@@ -109,7 +109,7 @@ def test_vectors_of_patients_with_several_slides(tmp_path):
     export_features(tmp_path / "store", "pt", tmp_path / "again")
     np.testing.assert_array_equal(torch.load(tmp_path / "again" / "P1.pt", weights_only=True).numpy(), ROWS[0])
     export_features(tmp_path / "store", "stamp", tmp_path / "stamp")
-    (first, _) = read_set(tmp_path / "stamp", "stamp")
+    (first, _) = (entry.read(None) for entry in find_entries(tmp_path / "stamp", "stamp"))
     np.testing.assert_array_equal(first.features, ROWS[:1])
     assert (first.level, first.attributes["encoder"]) == ("patient", "titan")
 
