@@ -55,7 +55,9 @@ def test_the_version_changes_with_a_value_an_outcome_and_a_name(source):
     for changed in (
         dataclasses.replace(data, bags={**data.bags, first: dataclasses.replace(bag, genes=genes)}),
         dataclasses.replace(data, bags={**data.bags, first: dataclasses.replace(bag, event=not bag.event)}),
-        dataclasses.replace(data, bags={**data.bags, first: dataclasses.replace(bag, covariates={**bag.covariates, "age": 1.0})}),
+        dataclasses.replace(
+            data, bags={**data.bags, first: dataclasses.replace(bag, covariates={**bag.covariates, "age": 1.0})}
+        ),
         dataclasses.replace(data, genes=(*data.genes[:-1], "renamed")),
     ):
         assert changed.version != data.version

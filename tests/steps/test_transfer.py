@@ -1,8 +1,6 @@
-import pandas as pd
 import pytest
 
 from mcti.dataset.bags import Dataset
-from mcti.steps.search import study_setup
 from mcti.steps.train import train
 from mcti.training import folds
 from tests.training import factories
