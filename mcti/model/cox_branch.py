@@ -24,7 +24,8 @@ class CoxBranch(nn.Module):
     spread_offset () contribution of `spreads` for the mean training patient; subtracted from the score
     gene_limit  () largest absolute value of a standardised gene: values beyond count as the limit; inf: no limit
 
-    All coefficients are 0 before the fit and then change nothing. A missing input is at its training mean and adds nothing.
+    All coefficients are 0 before the fit and then change nothing. A missing input is at its training mean and adds
+    nothing.
     """
 
     def __init__(self, config: ModelConfig) -> None:
