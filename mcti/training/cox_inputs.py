@@ -42,9 +42,10 @@ def source_inputs(config: ModelConfig, bags: Sequence[PatientBag], gene_transfor
     """
     bags = [dataclasses.replace(bag, covariates=_read_by(config, bag)) for bag in bags]
     genes = torch.stack([bag.genes for bag in bags if bag.genes is not None] or [torch.zeros(len(config.genes))])
-    patches = [bag.patches for bag in bags if bag.patches is not None] or [torch.zeros(1, config.features)]
+    patches = [bag.patches for bag in bags if bag.patches is not None and "slides" in config.modalities]
+    features = fit_feature_scale(patches or [torch.zeros(1, config.features)])
     covariates = covariate_table(bags, config.covariates) if config.covariates else torch.zeros(1, 0)
-    scales = (fit_scale(genes, gene_transform), fit_feature_scale(patches), (), fit_scale(covariates))
+    scales = (fit_scale(genes, gene_transform), features, (), fit_scale(covariates))
     return cox_inputs(Fitted(*scales), config, bags)
 
 
