@@ -1,6 +1,6 @@
 """Claim: the Cox branch with other cohorts as sources ranks patients better than the linear model of their own cohort.
 
-Run    python -m benchmarks.transfer_linear [--data FOLDER] [--workers 2]     about ten minutes of two cores
+Run    python -m benchmarks.transfer_linear [--data FOLDER] [--workers 2]     five minutes of two cores
 Reads  FOLDER (default ../shared/data/tcga), as benchmarks/tcga_study.py
 Prints C within five folds by site (Harrell, weighted by comparable pairs) of the baseline `linear_all` of the cohort,
        and the differences from it of the Cox branch alone (no network): without transfer, with the other cohorts as
@@ -32,6 +32,8 @@ from mcti.training import cox_transfer, fit_cox_branch, folds
 from mcti.training.cox_inputs import cox_inputs
 
 METHODS = ("linear_all", "own", "sources", "prior", "permuted")
+"""The baseline, and the Cox branch: of the cohort alone, with the others as sources, with their mean Cox branch as
+prior, and with the others as sources whose outcomes are permuted."""
 
 
 @cache
@@ -45,30 +47,29 @@ def main() -> int:
         print(f"the cohorts are not at {args.data}: nothing to measure")
         return 0
     names = study_data.names(args.data)
-    jobs = [(args.data, name, fold, share) for share in args.shares for name in names for fold in range(5)]
+    methods = ("linear_all", *args.methods)
+    jobs = [(args.data, name, fold, share, methods) for share in args.shares for name in names for fold in range(5)]
     with ProcessPoolExecutor(args.workers) as pool:
         results = list(pool.map(scores, *zip(*jobs, strict=True)))
     for share in args.shares:
         of_share = [(job[1], job[2], result) for job, result in zip(jobs, results, strict=True) if job[3] == share]
-        report(args.data, names, share, of_share)
+        report(args.data, names, methods, share, of_share)
     return 0
 
 
-def scores(data: Path, name: str, fold: int, share: float) -> dict[str, FloatArray]:
+def scores(data: Path, name: str, fold: int, share: float, methods: Sequence[str]) -> dict[str, FloatArray]:
     """The risks of the test patients of a fold by each method."""
     torch.set_num_threads(1)
     chosen, split = cohort(data, name), cohort(data, name).folds["site"][fold]
-    train = subset(chosen, split.train, share, fold)
-    test = chosen.patients.bags(split.test)
+    train, test = subset(chosen, split.train, share, fold), chosen.patients.bags(split.test)
     others = [with_genes(cohort(data, n), chosen.patients.data) for n in study_data.names(data) if n != name]
+    task = folds.prepare(chosen.patients.data, chosen.patients.bags(train), settings(chosen, 0), (), f"{name} {fold}")
     with threadpool_limits(1):
         linear = baselines.create("linear_all").fit(chosen.patients.inputs.rows(train), 0)
         risks = {"linear_all": linear.predict(chosen.patients.inputs.rows(split.test), np.array([36.0]))[0]}
-    task = folds.prepare(chosen.patients.data, chosen.patients.bags(train), settings(chosen, 0), (), f"{name} {fold}")
-    shuffled = [permuted(other, fold) for other in others]
-    for method, sources in {"own": [], "sources": others, "permuted": shuffled}.items():
-        risks[method] = branch_risks(dataclasses.replace(task, sources=sources), test)
-    risks["prior"] = prior_risks(task, others, test)
+        for method in methods[1:]:
+            risks[method] = branch_risks(method, task, others, test)
+    print(f"{name}, fold {fold}, share {share:g}", file=sys.stderr, flush=True)
     return risks
 
 
@@ -94,34 +95,39 @@ def permuted(data: Dataset, seed: int) -> Dataset:
     return dataclasses.replace(data, bags={bag.patient_id: bag for bag in changed})
 
 
-def branch_risks(task: folds.Task, test: Sequence[PatientBag]) -> FloatArray:
+def branch_risks(method: str, task: folds.Task, others: Sequence[Dataset], test: Sequence[PatientBag]) -> FloatArray:
     """Scores of test patients by the Cox branch of a task, without a network."""
+    if method == "permuted":
+        others = [permuted(other, number) for number, other in enumerate(others)]
+    parts = [] if method == "own" else [fit_cox_branch.source_part(task.config, other, "none") for other in others]
+    prior = mean_branch(parts) if method == "prior" else None
     tables, new = (cox_inputs(task.fitted, task.config, bags) for bags in (task.bags, test))
-    ratios = fit_cox_branch.fit_ratios(tables, task.config, task)
+    own, sources = fit_cox_branch.part(tables, task.bags), [] if prior else parts
+    ratios = cox_transfer.fit_score(own, sources, prior, task.params.seed, task.where)
     return sum((new[name] @ ratios[name] for name in new), torch.zeros(1)).numpy()
 
 
-def prior_risks(task: folds.Task, others: Sequence[Dataset], test: Sequence[PatientBag]) -> FloatArray:
-    """Scores with a prior: the mean Cox branch of the other cohorts, each fitted alone with the others as sources."""
-    parts = [fit_cox_branch.source_part(task.config, other, "none") for other in others]
-    fitted = [cox_transfer.fit_score(part, [p for p in parts if p is not part], None, 0, "prior") for part in parts]
-    prior = {name: torch.stack([ratios[name] for ratios in fitted]).mean(0) for name in fitted[0]}
-    tables, new = (cox_inputs(task.fitted, task.config, bags) for bags in (task.bags, test))
-    with threadpool_limits(1):
-        own = fit_cox_branch.part(tables, task.bags)
-        ratios = cox_transfer.fit_score(own, [], prior, task.params.seed, task.where)
-    return sum((new[name] @ ratios[name] for name in new), torch.zeros(1)).numpy()
+def mean_branch(parts: Sequence[cox_transfer.Part]) -> dict[str, torch.Tensor]:
+    """The mean Cox branch of several cohorts, each fitted with the others as sources."""
+    fitted = [cox_transfer.fit_score(own, [p for p in parts if p is not own], None, 0, "prior") for own in parts]
+    return {name: torch.stack([ratios[name] for ratios in fitted]).mean(0) for name in fitted[0]}
 
 
-def report(data: Path, names: Sequence[str], share: float, results: Sequence[tuple[str, int, dict]]) -> None:
+def report(
+    data: Path,
+    names: Sequence[str],
+    methods: Sequence[str],
+    share: float,
+    results: Sequence[tuple[str, int, dict[str, FloatArray]]],
+) -> None:
     """One row per cohort and one of the means."""
     print(f"\nshare {share:g} of each training part")
-    print("| cohort | linear_all | " + " | ".join(METHODS[1:]) + " |\n|" + "---|" * (len(METHODS) + 1))
+    print("| cohort | linear_all | " + " | ".join(methods[1:]) + " |\n|" + "---|" * (len(methods) + 1))
     values, draws = [], []
     for name in names:
         risks = [result for cohort_name, _, result in results if cohort_name == name]
-        values.append([c_index(data, name, [r[m] for r in risks], None) for m in METHODS])
-        draws.append(resampled(data, name, risks))
+        values.append([c_index(data, name, [r[m] for r in risks], None) for m in methods])
+        draws.append(resampled(data, name, methods, risks))
         own = values[-1]
         print(f"| {name} | {own[0]:.3f} | " + " | ".join(f"{v - own[0]:+.3f}" for v in own[1:]) + " |")
     means, spread = np.mean(values, axis=0), np.mean(draws, axis=0)
@@ -130,12 +136,14 @@ def report(data: Path, names: Sequence[str], share: float, results: Sequence[tup
     print(f"| mean | {means[0]:.3f} | " + " | ".join(cells) + " |", flush=True)
 
 
-def resampled(data: Path, name: str, risks: Sequence[dict[str, FloatArray]], draws: int = 300) -> FloatArray:
+def resampled(
+    data: Path, name: str, methods: Sequence[str], risks: Sequence[dict[str, FloatArray]], draws: int = 300
+) -> FloatArray:
     """(draws, methods) C with the test patients of each fold drawn with replacement."""
     random, rows = np.random.default_rng(0), []
     for _ in range(draws):
-        drawn = [random.integers(0, len(r["own"]), len(r["own"])) for r in risks]
-        rows.append([c_index(data, name, [r[m] for r in risks], drawn) for m in METHODS])
+        drawn = [random.integers(0, len(r["linear_all"]), len(r["linear_all"])) for r in risks]
+        rows.append([c_index(data, name, [r[m] for r in risks], drawn) for m in methods])
     return np.array(rows)
 
 
@@ -155,6 +163,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the cohorts")
     parser.add_argument("--shares", type=float, nargs="+", default=[1.0, 0.3], help="shares of the training parts")
+    parser.add_argument("--methods", nargs="+", default=METHODS[1:], choices=METHODS[1:], metavar="NAME")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     return parser.parse_args()
 

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 PENALTIES = {WHITENED: 300.0, HALF_WHITENED: 100.0}
 """Ridge penalty of each kind of axes, in units of events."""
 PENALTY_FACTORS = (1.0, 0.1, 0.3, 3.0)
-"""Factors of the penalties to choose from; the first is favoured."""
+"""Factors of the penalties of the own score to choose from; the first is favoured."""
 SOURCE_WEIGHTS = (0.25, 0.0, 0.1, 1.0)
 """Weights of the likelihood of each source relative to that of the training part, to choose from; 0: no transfer."""
 PRIOR_WEIGHTS = (0.5, 0.0, 0.25, 1.0)
@@ -121,8 +121,7 @@ class _Fits:
         if joint is None or not source_weight:
             return self.own(factor, prior_weight) if prior_weight else own
         strata = [replace(stratum, weight=source_weight) for stratum in joint.sources]
-        penalty = factor * PENALTIES[HALF_WHITENED]
-        return self._cross_fit(joint.design, strata, penalty, prior_weight).plus(own, OWN_SHARE)
+        return self._cross_fit(joint.design, strata, PENALTIES[HALF_WHITENED], prior_weight).plus(own, OWN_SHARE)
 
     def own(self, factor: float, prior_weight: float) -> Candidate:
         """The score of the training part alone: the sum of the fits along both kinds of axes."""
