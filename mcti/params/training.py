@@ -103,6 +103,12 @@ class TrainParams(Params):
         le=1,
         description="weight of a ridge Cox model on the same inputs in the hazard logits; 0: the network alone",
     )
+    fine_tuning: Literal["auto", "none", "frozen", "partial", "full"] = Field(
+        "auto",
+        description="layers of a network pretrained on `sources` or `prior` that training changes: none: the network is "
+        "not pretrained; frozen: heads; partial: all but the branches; full: all; auto: the best in inner folds; "
+        "unused without sources and prior",
+    )
     precision: Literal["float32", "bf16", "fp16"] = Field(
         "float32", description="arithmetic of the forward pass; fp16 scales the loss"
     )

@@ -1,0 +1,62 @@
+"""The networks of several cohorts that share all weights but the heads of subtypes and the hazard intercepts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from mcti.model.comparators import build
+from mcti.model.network import Prediction
+from mcti.model.presets import ModelConfig
+from mcti.model.weight_transfer import cohort_tensors
+
+
+class CohortNetworks(nn.Module):
+    """One network per cohort: shared layers, and per cohort the tensors of `cohort_tensors`.
+
+    configs  of each cohort by name; they differ in their subtypes alone
+    hazards  (B,) of each cohort, near which the predicted hazards start
+    """
+
+    def __init__(self, configs: Mapping[str, ModelConfig], hazards: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.shared = build(next(iter(configs.values())))
+        self.own_names = cohort_tensors(self.shared.config)
+        for name in self.own_names:
+            _remove(self.shared, name)
+        self.own = nn.ModuleDict()
+        self._places: dict[str, dict[str, str]] = {}
+        self._skeletons: dict[str, nn.Module] = {}  # a dict is no submodule: their weights are those above
+        for number, (cohort, config) in enumerate(configs.items()):
+            net = build(config)
+            net.init_hazard(hazards[cohort])
+            places = {name: name.replace(".", "/") for name in sorted(self.own_names)}
+            tensors = dict(net.named_parameters())
+            self.own[str(number)] = nn.ParameterDict({places[name]: tensors[name].detach().clone() for name in places})
+            self._places[cohort] = places
+            self._skeletons[cohort] = net.to("meta")
+
+    def own_tensors(self, cohort: str) -> dict[str, nn.Parameter]:
+        """The weights of one cohort, by their names in its network."""
+        place = list(self._skeletons).index(cohort)
+        own = self.own[str(place)]
+        assert isinstance(own, nn.ParameterDict)
+        return {name: own[stored] for name, stored in self._places[cohort].items()}
+
+    def shared_tensors(self) -> dict[str, Tensor]:
+        """The weights and axes of all cohorts, by their names in a network."""
+        return {**dict(self.shared.named_parameters()), **dict(self.shared.named_buffers())}
+
+    def forward(self, cohort: str, *inputs: Tensor, **flags: Any) -> Prediction:
+        """The prediction for patients of one cohort; arguments as in `MCTI.forward`."""
+        net = self._skeletons[cohort].train(self.training)
+        tensors: dict[str, Tensor] = {**self.shared_tensors(), **self.own_tensors(cohort)}
+        out: Prediction = functional_call(net, tensors, inputs, flags, strict=True)
+        return out
+
+
+def _remove(net: nn.Module, name: str) -> None:
+    """Remove a parameter from a network that does not use it."""
+    owner, _, attribute = name.rpartition(".")
+    setattr(net.get_submodule(owner), attribute, None)
