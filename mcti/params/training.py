@@ -105,8 +105,8 @@ class TrainParams(Params):
     )
     fine_tuning: Literal["auto", "none", "frozen", "partial", "full"] = Field(
         "auto",
-        description="layers of a network pretrained on `sources` or `prior` that training changes: none: the network is "
-        "not pretrained; frozen: heads; partial: all but the branches; full: all; auto: the best in inner folds; "
+        description="layers of a network pretrained on `sources` or `prior` that training changes; none: it is not "
+        "pretrained; frozen: heads; partial: all but the branches; full: all; auto: the best in inner folds; "
         "unused without sources and prior",
     )
     precision: Literal["float32", "bf16", "fp16"] = Field(

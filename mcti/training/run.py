@@ -197,7 +197,7 @@ class Run:
         self.ranks.add_gradients(self.state.net.parameters())
         return self.ranks.add(sums), self.ranks.gather(risks, len(chosen))
 
-    def _parts(self, chosen: list[PatientBag], positions: list[int]) -> list[list[int]]:  # noqa: ARG002
+    def _parts(self, chosen: list[PatientBag], positions: list[int]) -> list[list[int]]:
         """These positions of a step in parts that are in memory at one time."""
         size = self.params.micro_patients or len(chosen)
         return [positions[start : start + size] for start in range(0, len(positions), size)]
