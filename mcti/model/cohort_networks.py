@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from mcti.model.comparators import build
-from mcti.model.network import Prediction
+from mcti.model.comparators import Comparator, build
+from mcti.model.network import MCTI, Prediction
 from mcti.model.presets import ModelConfig
 from mcti.model.weight_transfer import cohort_tensors
 
@@ -27,7 +26,7 @@ class CohortNetworks(nn.Module):
             _remove(self.shared, name)
         self.own = nn.ModuleDict()
         self._places: dict[str, dict[str, str]] = {}
-        self._skeletons: dict[str, nn.Module] = {}  # a dict is no submodule: their weights are those above
+        self._networks: dict[str, MCTI | Comparator] = {}  # a dict is no submodule: their weights are those above
         for number, (cohort, config) in enumerate(configs.items()):
             net = build(config)
             net.init_hazard(hazards[cohort])
@@ -35,11 +34,12 @@ class CohortNetworks(nn.Module):
             tensors = dict(net.named_parameters())
             self.own[str(number)] = nn.ParameterDict({places[name]: tensors[name].detach().clone() for name in places})
             self._places[cohort] = places
-            self._skeletons[cohort] = net.to("meta")
+            self._networks[cohort] = net
+            self._tie(cohort)
 
     def own_tensors(self, cohort: str) -> dict[str, nn.Parameter]:
         """The weights of one cohort, by their names in its network."""
-        place = list(self._skeletons).index(cohort)
+        place = list(self._networks).index(cohort)
         own = self.own[str(place)]
         assert isinstance(own, nn.ParameterDict)
         return {name: own[stored] for name, stored in self._places[cohort].items()}
@@ -50,10 +50,20 @@ class CohortNetworks(nn.Module):
 
     def forward(self, cohort: str, *inputs: Tensor, **flags: Any) -> Prediction:
         """The prediction for patients of one cohort; arguments as in `MCTI.forward`."""
-        net = self._skeletons[cohort].train(self.training)
-        tensors: dict[str, Tensor] = {**self.shared_tensors(), **self.own_tensors(cohort)}
-        out: Prediction = functional_call(net, tensors, inputs, flags, strict=True)
+        self._tie(cohort)
+        out: Prediction = self._networks[cohort].train(self.training)(*inputs, **flags)
         return out
+
+    def _tie(self, cohort: str) -> None:
+        """Let the network of a cohort use the weights of this module; moving it to a device replaces its buffers.
+
+        The backward pass recomputes parts of the network, so that the weights must be those of a module and not only
+        arguments of the forward pass.
+        """
+        net = self._networks[cohort]
+        for name, tensor in {**self.shared_tensors(), **self.own_tensors(cohort)}.items():
+            owner, _, attribute = name.rpartition(".")
+            setattr(net.get_submodule(owner), attribute, tensor)
 
 
 def _remove(net: nn.Module, name: str) -> None:
