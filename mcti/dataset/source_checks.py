@@ -111,7 +111,7 @@ def _check_apart(one: CohortFacts, other: CohortFacts) -> None:
 def grouped_by_site(folds: Folds, patients: pd.DataFrame) -> bool:
     """Whether no fold has patients of one site in both its parts, as with `split.scheme: site`.
 
-    patients  table of the target: patient_id, site
+    patients  (patients,) table of the target: patient_id, site
     """
     site = patients.set_index("patient_id")["site"].astype(str)
     parts = [(folds.train_patients(k), folds.test_patients(k)) for k in folds.numbers]
@@ -124,11 +124,12 @@ def _check(target: CohortFacts, source: CohortFacts, by_site: bool, covariates: 
     slides, reason = _usable_slides(target.attributes, source.attributes)
     _check_shared(target, shared, slides, source.where, reason)
     expressions = [tables.read_expression(one.address, shared) if shared else _no_genes() for one in (target, source)]
+    _check_patients(target, source, expressions)
     if by_site:
         _check_sites(target, source)
-    _check_patients(target, source, expressions)
     ranges = {str(gene): (column.min(), column.max()) for gene, column in expressions[0].items()}
     check_unit(expressions[1].median(), ranges, source.where)
+    reason = reason or ("no features listed" if target.features and source.features is None else "")
     _describe(source, len(shared), len(target.genes), reason, covariates)
     return SourceFiles(source.address, source.features if slides else None)
 
@@ -241,7 +242,6 @@ def _describe(source: CohortFacts, shared: int, genes: int, reason: str, covaria
     parts = [f"{len(source.patients)} patients, {int(source.patients['event'].sum())} events"]
     parts.append(f"{shared} of {genes} genes shared")
     parts += [f"genes only: {reason}"] if reason else []
-    parts += ["genes only: no features listed"] if source.features is None and genes and not reason else []
     parts += [f"no values of {', '.join(absent)}"] if absent else []
     _log.info("%s: %s", source.where, "; ".join(parts))
 
