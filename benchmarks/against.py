@@ -2,10 +2,10 @@
 
 Run    python -m benchmarks.against REV [train evaluate search predict explain] [--rounds 2] [--patients 561]
 Reads  ../shared/data/tcga (--data): the cohort BRCA as benchmarks/tcga_study.py reads it
-REV is checked out as a git worktree, the peer. Each command runs as peer, current, peer, current; CPU is user and system time
-of the process and its workers (on a busy machine wall time depends on the other programs). Prints the seconds of each
-run, the ratio peer / current of the sums with the least and largest ratio of a round, and whether the outputs have the
-same bytes. Bytecode of both is compiled before the first measured run.
+REV is checked out as a git worktree, the peer. Each command runs as peer, current, peer, current. CPU is user and
+system time of the process and its workers (on a busy machine wall time depends on the other programs). Prints the
+seconds of each run, the ratio peer / current of the sums with the least and largest ratio of a round, and whether the
+outputs have the same bytes. Bytecode of both is compiled before the first measured run.
 """
 
 import argparse
