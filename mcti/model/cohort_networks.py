@@ -24,28 +24,26 @@ class CohortNetworks(nn.Module):
         self.own_names = cohort_tensors(self.shared.config)
         for name in self.own_names:
             _remove(self.shared, name)
-        self.own = nn.ModuleDict()
-        self._places: dict[str, dict[str, str]] = {}
+        self.own_weights = nn.ModuleDict()
+        self._keys = {name: name.replace(".", "/") for name in sorted(self.own_names)}
         self._networks: dict[str, MCTI | Comparator] = {}  # a dict is no submodule: their weights are those above
         for number, (cohort, config) in enumerate(configs.items()):
             net = build(config)
             net.init_hazard(hazards[cohort])
-            places = {name: name.replace(".", "/") for name in sorted(self.own_names)}
             tensors = dict(net.named_parameters())
-            self.own[str(number)] = nn.ParameterDict({places[name]: tensors[name].detach().clone() for name in places})
-            self._places[cohort] = places
+            weights = {key: tensors[name].detach().clone() for name, key in self._keys.items()}
+            self.own_weights[str(number)] = nn.ParameterDict(weights)
             self._networks[cohort] = net
             self._tie(cohort)
 
     def own_tensors(self, cohort: str) -> dict[str, nn.Parameter]:
         """The weights of one cohort, by their names in its network."""
-        place = list(self._networks).index(cohort)
-        own = self.own[str(place)]
-        assert isinstance(own, nn.ParameterDict)
-        return {name: own[stored] for name, stored in self._places[cohort].items()}
+        stored = self.own_weights[str(list(self._networks).index(cohort))]
+        assert isinstance(stored, nn.ParameterDict)
+        return {name: stored[key] for name, key in self._keys.items()}
 
     def shared_tensors(self) -> dict[str, Tensor]:
-        """The weights and axes of all cohorts, by their names in a network."""
+        """The weights and axes that all cohorts use, by name, in the shapes of one network."""
         return {**dict(self.shared.named_parameters()), **dict(self.shared.named_buffers())}
 
     def forward(self, cohort: str, *inputs: Tensor, **flags: Any) -> Prediction:

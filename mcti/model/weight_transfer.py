@@ -82,8 +82,8 @@ def _copy_genes(
     if zero_first:
         tensor.zero_()
     if pairs:
-        here, there = (torch.tensor(rows, device=tensor.device) for rows in zip(*pairs, strict=True))
-        tensor.index_copy_(axis, here, source.to(tensor).index_select(axis, there))
+        target_rows, source_rows = (torch.tensor(rows, device=tensor.device) for rows in zip(*pairs, strict=True))
+        tensor.index_copy_(axis, target_rows, source.to(tensor).index_select(axis, source_rows))
     return True
 
 

@@ -152,8 +152,8 @@ class PretrainingRun(Run):
         chosen, before = [], 0
         for name, cohort in self.cohorts.items():
             size, begin = len(cohort.bags), step * self.share
-            for place in range(begin, begin + self.share):
-                chosen.append(before + self._permutation(name, place // size, size)[place % size])
+            for drawn in range(begin, begin + self.share):
+                chosen.append(before + self._permutation(name, drawn // size, size)[drawn % size])
             before += size
         return chosen
 
@@ -202,13 +202,13 @@ class StratifiedObjective(Objective):
         return self.objectives[cohort](partial(net, cohort), batch, pairs)
 
     def pair_terms(self, risk: Tensor, bags: Sequence[PatientBag], memory: Mapping[str, tuple[float, float]]) -> Tensor:
-        """As `Objective.pair_terms`, for patients of any cohorts; each is compared with those of the same cohort."""
+        """As `Objective.pair_terms`, risk (b,) -> (b,), for patients of any cohorts; each is compared within the own one."""
         terms = torch.zeros_like(risk)
         for name, objective in self.objectives.items():
             rows = [row for row, bag in enumerate(bags) if self.cohort_of[bag.patient_id] == name]
             if rows:
-                own = {patient: pair for patient, pair in memory.items() if self.cohort_of[patient] == name}
-                values = objective.pair_terms(risk[rows], [bags[row] for row in rows], own)
+                stored = {patient: pair for patient, pair in memory.items() if self.cohort_of[patient] == name}
+                values = objective.pair_terms(risk[rows], [bags[row] for row in rows], stored)
                 terms = terms.index_copy(0, torch.tensor(rows, device=risk.device), values)
         return terms
 

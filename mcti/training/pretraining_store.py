@@ -1,4 +1,4 @@
-"""A pretraining that several folds share: made once, stored beside their checkpoints, read by the others."""
+"""A pretraining that several folds share: made once, stored next to their checkpoints, read by the others."""
 
 import contextlib
 import fcntl
@@ -27,7 +27,7 @@ def pretrained(
 ) -> Pretrained:
     """The result of this pretraining, made once for all folds; errors as in `mcti.training.loop.train`.
 
-    checkpointing  of the fold that asks; the checkpoints of the pretraining lie beside its own
+    checkpointing  of the fold that needs it; the checkpoints of the pretraining are stored next to those of the fold
     """
     identity = pretraining_identity(task)
     key = storage.text_md5(storage.to_json(identity))
@@ -68,7 +68,7 @@ def _weights_md5(start: Start) -> str:
 def _checkpoints(
     checkpointing: CheckpointConfig | None, identity: Mapping[str, Any], key: str
 ) -> Iterator[CheckpointConfig | None]:
-    """The checkpoints of a pretraining, beside those of the folds; one process at a time uses them.
+    """The checkpoints of a pretraining, next to those of the folds; one process at a time uses them.
 
     The other folds wait for the first one, and then read its result.
     """

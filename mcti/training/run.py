@@ -315,7 +315,7 @@ def seed_everything(key: tuple[int | str, ...]) -> None:
 
 
 def c_index(bags: Sequence[PatientBag], risks: Sequence[float]) -> float:
-    """Harrell's C of patients and their risks; NaN where no pair of them can be ordered."""
+    """Harrell's C of patients and their risks (n,); NaN where no pair of them can be ordered."""
     events, months = [bag.event for bag in bags], [bag.time_months for bag in bags]
     return harrell_c(np.array(events, dtype=bool), np.array(months, dtype=float), np.array(risks, dtype=float))
 

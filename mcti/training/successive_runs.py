@@ -14,7 +14,7 @@ class SuccessiveRuns:
         self._restored: dict[int, float] = {}  # by run
 
     def progress(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
-        """Progress of the current run."""
+        """Progress of the current run, in steps or another `unit`."""
         if self._progress is not None:
             self._restored[self.finished] = restored
             all_done, all_restored = self.finished * total + done, sum(self._restored.values())

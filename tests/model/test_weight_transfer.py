@@ -15,8 +15,8 @@ OLD, NEW = ("a", "b", "c", "d"), ("d", "x", "b")
 
 def network(seed, genes=NEW, name="tiny", **changes):
     torch.manual_seed(seed)
-    given = {"features": 6, "classes": ("A", "B"), "bins": 4} | changes
-    net = build(preset(name, genes=genes, **given))
+    fields = {"features": 6, "classes": ("A", "B"), "bins": 4} | changes
+    net = build(preset(name, genes=genes, **fields))
     for tensor in net.state_dict().values():
         if tensor.is_floating_point():
             tensor.copy_(torch.randn(tensor.shape))
@@ -53,11 +53,11 @@ def test_axes_keep_the_loadings_of_shared_genes_and_have_none_of_new_ones():
 def test_what_belongs_to_one_cohort_is_not_copied():
     trained, net = network(1, classes=("A", "B", "C")), network(2)
     before, names = copied(trained, net)
-    own = cohort_tensors(net.config)
-    assert "survival_head.out.bias" in own
-    assert "pathology.instance.weight" in own
-    assert not own & set(names)
-    assert all(torch.equal(net.state_dict()[name], before[name]) for name in own)
+    of_cohort = cohort_tensors(net.config)
+    assert "survival_head.out.bias" in of_cohort
+    assert "pathology.instance.weight" in of_cohort
+    assert not of_cohort & set(names)
+    assert all(torch.equal(net.state_dict()[name], before[name]) for name in of_cohort)
     assert "survival_head.out.weight" in names
 
 

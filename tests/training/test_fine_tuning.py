@@ -54,18 +54,18 @@ def test_a_cohort_with_the_opposite_effects_is_not_used(target):
 
 
 def test_the_choice_is_the_lowest_loss_of_patients_held_out_of_the_training_part(related, target, monkeypatch):
-    seen = []
+    evaluated = []
     original = fine_tuning.survival_losses
 
     def record(model, bags, params):
-        seen.append([bag.patient_id for bag in bags])
+        evaluated.append([bag.patient_id for bag in bags])
         return original(model, bags, params)
 
     monkeypatch.setattr(fine_tuning, "survival_losses", record)
     record_of = fine_tuning.train(task_of(target, related[:1], epochs=1)).fine_tuning
     assert record_of["choice"] == min(record_of["inner_loss"], key=record_of["inner_loss"].get)
     assert list(record_of["inner_loss"]) == ["none", "frozen", "partial", "full"]
-    assert sorted(name for part in seen[::4] for name in part) == sorted(target.bags)
+    assert sorted(name for part in evaluated[::4] for name in part) == sorted(target.bags)
 
 
 def test_the_loss_is_the_likelihood_of_the_predicted_curve(target):

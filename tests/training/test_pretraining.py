@@ -108,20 +108,20 @@ def test_a_loss_that_compares_patients_compares_those_of_one_cohort(loss):
     risk = torch.linspace(-1, 1, len(chosen))
     memory = {bag.patient_id: (0.3, bag.time_months) for one in run.task.cohorts for bag in one.bags[6:9]}
     together = run.objective.pair_terms(risk, chosen, memory)
-    for place, one in enumerate(run.task.cohorts):
-        own = {name: pair for name, pair in memory.items() if run.cohort_of[name] == one.name}
-        rows = slice(4 * place, 4 * place + 4)
-        alone = run.objective.objectives[one.name].pair_terms(risk[rows], chosen[rows], own)
+    for number, one in enumerate(run.task.cohorts):
+        stored = {name: pair for name, pair in memory.items() if run.cohort_of[name] == one.name}
+        rows = slice(4 * number, 4 * number + 4)
+        alone = run.objective.objectives[one.name].pair_terms(risk[rows], chosen[rows], stored)
         torch.testing.assert_close(together[rows], alone)
 
 
 def test_a_gene_that_a_cohort_lacks_is_at_its_mean():
-    full, lacking = cohort("full", 40, 1), cohort("lacking", 30, 2)
+    full, other = cohort("full", 40, 1), cohort("other", 30, 2)
     bags = {
         name: dataclasses.replace(bag, genes=torch.cat([bag.genes[:-1], torch.tensor([torch.nan])]))
-        for name, bag in lacking.bags.items()
+        for name, bag in other.bags.items()
     }
-    task = prepared([full, dataclasses.replace(lacking, bags=bags)])
+    task = prepared([full, dataclasses.replace(other, bags=bags)])
     run = pretraining.PretrainingRun(task, CPU)
     batch = run._collate(list(task.cohorts[1].bags), 0)
     assert batch.genes[:, -1].abs().max() == 0
@@ -133,11 +133,11 @@ def test_a_gene_that_a_cohort_lacks_is_at_its_mean():
 def test_a_paused_run_resumes_to_the_bits_of_an_uninterrupted_one(tmp_path):
     task = prepared(sources(), checkpoint_seconds=0.0, survival_loss="cox", pair_memory=5, ema=0.5)
     whole = pretraining.pretrain(task)
-    asked = []
+    requests = []
 
     def stop():
-        asked.append(1)
-        return len(asked) == 5
+        requests.append(1)
+        return len(requests) == 5
 
     with pytest.raises(Paused):
         pretraining.pretrain(task, checkpointing=CheckpointConfig(tmp_path, {"of": "test"}, stop))
@@ -179,7 +179,7 @@ def events_removed(data):
         (lambda all_: [events_removed(all_[0])], "60 patients with 0 events, in source large"),
         (lambda all_: [dataclasses.replace(all_[0], genes=GENES[::-1])], "its genes are not those of the network"),
         (lambda all_: [narrow(all_[0])], "features of width 5, and the network reads 8"),
-        (lambda all_: [few_events(all_[0])], "events at 1 different times, and 4 time bins"),
+        (lambda all_: [with_one_event(all_[0])], "events at 1 different times, and 4 time bins"),
     ],
 )
 def test_a_source_that_cannot_be_used_is_refused_by_name(change, words):
@@ -198,7 +198,7 @@ def narrow(data):
     )
 
 
-def few_events(data):
+def with_one_event(data):
     first = next(name for name, bag in data.bags.items() if bag.event)
     return dataclasses.replace(data, bags={n: dataclasses.replace(b, event=n == first) for n, b in data.bags.items()})
 
@@ -210,7 +210,7 @@ def test_genes_alone_are_pretrained_where_no_source_has_slides():
     task = pretraining.prepare(cohorts, config_of(target, params), params)
     assert task.config.modalities == ("genes",)
     start = pretraining.pretrain(task).start("partial")
-    own = folds.prepare(target, list(target.bags.values()), params, ("fold", 0), "fold 0")
-    outcome = loop.train(dataclasses.replace(own, start=start))
+    task_of_target = folds.prepare(target, list(target.bags.values()), params, ("fold", 0), "fold 0")
+    outcome = loop.train(dataclasses.replace(task_of_target, start=start))
     weights = outcome.model.net.state_dict()
     assert torch.equal(weights["genomics.contents"], start.tensors["genomics.contents"])
