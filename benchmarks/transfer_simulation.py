@@ -1,8 +1,9 @@
 """C of new patients with and without transfer of the network, for simulated cohorts with common or opposite effects.
 
 Run    python -m benchmarks.transfer_simulation [--seeds 4]
-Prints one row per seed and effects of the sources: C on 300 new patients of a network trained on 60 patients alone, with each
-       way of fine-tuning after a pretraining on 750 patients of three cohorts, and with the way chosen in inner folds
+Prints one row per seed and effects of the sources: C on 300 new patients of a network trained on 60 patients alone,
+       with each way of fine-tuning after a pretraining on 750 patients of three cohorts, and with the way chosen in
+       inner folds
 
 The log hazard has the same effect of eight of 40 genes and of the patient's mean of one of 16 features in every cohort
 (`common`), or the negative effect in the sources (`opposite`). Scales of the genes and follow-up differ.

@@ -202,7 +202,7 @@ class StratifiedObjective(Objective):
         return self.objectives[cohort](partial(net, cohort), batch, pairs)
 
     def pair_terms(self, risk: Tensor, bags: Sequence[PatientBag], memory: Mapping[str, tuple[float, float]]) -> Tensor:
-        """As `Objective.pair_terms`, risk (b,) -> (b,), for patients of any cohorts; each is compared within the own one."""
+        """As `Objective.pair_terms`, risk (b,) -> (b,), for patients of several cohorts, compared within each."""
         terms = torch.zeros_like(risk)
         for name, objective in self.objectives.items():
             rows = [row for row, bag in enumerate(bags) if self.cohort_of[bag.patient_id] == name]
