@@ -1,7 +1,7 @@
 """Sources of transfer: other cohorts that training learns from, loaded in the gene vocabulary of the target."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mcti.cohort import tables
 from mcti.dataset.bags import Dataset
@@ -32,14 +32,23 @@ class Transfer:
 NO_TRANSFER = Transfer()
 
 
-def load_sources(files: Sequence[SourceFiles], genes: Sequence[str], modalities: str) -> tuple[Dataset, ...]:
+def load_sources(
+    files: Sequence[SourceFiles], genes: Sequence[str], modalities: str, covariates: Sequence[str] = ()
+) -> tuple[Dataset, ...]:
     """The sources in the order of `files`, raw, with the genes of the target: NaN for a gene that a source lacks.
 
     genes       of the target, in its order;  modalities  both | slides | genes
+    covariates  that the model reads; a source without one of them has None in its place
 
     Raises DataError when a table or a feature file is missing or malformed.
     """
-    return tuple(_load(one, genes, modalities) for one in files)
+    return tuple(_with_covariates(_load(one, genes, modalities), covariates) for one in files)
+
+
+def _with_covariates(data: Dataset, names: Sequence[str]) -> Dataset:
+    empty = dict.fromkeys(names)
+    bags = {name: replace(bag, covariates={**empty, **bag.covariates}) for name, bag in data.bags.items()}
+    return replace(data, bags=bags)
 
 
 def _load(files: SourceFiles, genes: Sequence[str], modalities: str) -> Dataset:

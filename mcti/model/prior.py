@@ -18,6 +18,7 @@ class Prior:
     patients   SHA-256 of the id of each patient that a member, or a source or prior of it, was trained on
     cohort     name, endpoint and expression scale of the development cohort, where recorded
     features   how the development features were extracted: encoder, SHA-256 of its weights, where recorded
+    slides     whether its weights on slides apply: the target has features of the same encoder
     """
 
     name: str
@@ -28,3 +29,4 @@ class Prior:
     patients: frozenset[str] = frozenset()
     cohort: Mapping[str, Any] = field(default_factory=dict)
     features: Mapping[str, Any] = field(default_factory=dict)
+    slides: bool = True

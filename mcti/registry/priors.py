@@ -12,11 +12,12 @@ from mcti.registry import ensemble_files, models, tracking
 
 @dataclass(frozen=True)
 class PriorFiles:
-    """A downloaded version, as plain values that are sent to a worker."""
+    """A downloaded version, as plain values that are sent to a worker; slides: as in Prior."""
 
     folder: str
     name: str
     version: str
+    slides: bool = True
 
 
 def fetch_prior(address: str, scratch: Path) -> PriorFiles:
@@ -57,6 +58,7 @@ def read_prior(files: PriorFiles) -> Prior:
         patients=frozenset(ensemble.assigned).union(*map(ensemble_files.seen_patients, specs)),
         cohort=_cohort(specs[0]),
         features=ensemble.feature_attributes,
+        slides=files.slides,
     )
 
 

@@ -101,7 +101,10 @@ def train(  # noqa: PLR0913  (a step: inputs, params, out, options)
     process = ranks()
     # Under torchrun the processes share each fold; without it, each worker has folds of its own.
     workers = jobs[0].params.workers if process.world == 1 else 1
-    with transfer_files(params) as transfer, Pool(_train_job, workers, len(jobs)) as pool:
+    with (
+        transfer_files(cohort, features, split, jobs[0].params) as transfer,
+        Pool(_train_job, workers, len(jobs)) as pool,
+    ):
         summaries = pool.map([replace(job, transfer=transfer) for job in jobs], progress)
     result = _result(summaries, jobs[0].params)
     if process.first:

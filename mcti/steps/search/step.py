@@ -73,7 +73,7 @@ def search(
     check_covariates(cohort, base.architecture.covariates or ())
     numbers = split.numbers if params.nested else [params.outer_fold]
     single = [params.model_copy(update={"outer_fold": number, "nested": False}) for number in numbers]
-    with transfer_files(base) as transfer:
+    with transfer_files(cohort, features, split, base) as transfer:
         planned = [_study(cohort, features, split, one, base, transfer) for one in single]
         if init:
             return _initialise(planned)
