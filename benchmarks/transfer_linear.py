@@ -102,14 +102,14 @@ def branch_risks(method: str, task: folds.Task, others: Sequence[Dataset], test:
     parts = [] if method == "own" else [fit_cox_branch.source_part(task.config, other, "none") for other in others]
     prior = mean_branch(parts) if method == "prior" else None
     tables, new = (cox_inputs(task.fitted, task.config, bags) for bags in (task.bags, test))
-    own, sources = fit_cox_branch.part(tables, task.bags), [] if prior else parts
-    ratios = cox_transfer.fit_score(own, sources, prior, task.params.seed, task.where)
+    target, sources = fit_cox_branch.part(tables, task.bags), [] if prior else parts
+    ratios = cox_transfer.fit_score(target, sources, prior, task.params.seed, task.where)
     return sum((new[name] @ ratios[name] for name in new), torch.zeros(1)).numpy()
 
 
 def mean_branch(parts: Sequence[cox_transfer.Part]) -> dict[str, torch.Tensor]:
     """The mean Cox branch of several cohorts, each fitted with the others as sources."""
-    fitted = [cox_transfer.fit_score(own, [p for p in parts if p is not own], None, 0, "prior") for own in parts]
+    fitted = [cox_transfer.fit_score(one, [p for p in parts if p is not one], None, 0, "prior") for one in parts]
     return {name: torch.stack([ratios[name] for ratios in fitted]).mean(0) for name in fitted[0]}
 
 
@@ -128,8 +128,8 @@ def report(
         risks = [result for cohort_name, _, result in results if cohort_name == name]
         values.append([c_index(data, name, [r[m] for r in risks], None) for m in methods])
         draws.append(resampled(data, name, methods, risks))
-        own = values[-1]
-        print(f"| {name} | {own[0]:.3f} | " + " | ".join(f"{v - own[0]:+.3f}" for v in own[1:]) + " |")
+        row = values[-1]
+        print(f"| {name} | {row[0]:.3f} | " + " | ".join(f"{v - row[0]:+.3f}" for v in row[1:]) + " |")
     means, spread = np.mean(values, axis=0), np.mean(draws, axis=0)
     low, high = np.quantile(spread[:, 1:] - spread[:, :1], [0.025, 0.975], axis=0)
     cells = [f"{m - means[0]:+.3f} [{a:+.3f}, {b:+.3f}]" for m, a, b in zip(means[1:], low, high, strict=True)]

@@ -104,7 +104,7 @@ class Stratum:
 
 
 def coefficients(design: FloatArray, event: BoolArray, time_months: FloatArray, penalty: float) -> FloatArray:
-    """`stratified_coefficients` of a single stratum."""
+    """(p,) `stratified_coefficients` of a single stratum."""
     return stratified_coefficients([Stratum(design, event, time_months)], penalty)
 
 

@@ -74,7 +74,7 @@ class CoxBranch(nn.Module):
         return (rows @ self.features + shares - self.spread_offset) / len(rows)
 
     def limited(self, genes: Tensor) -> Tensor:
-        """Standardised genes (…, G) -> within the limit, in the precision of the coefficients."""
+        """Standardised genes (b, G) -> (b, G) within the limit, in the precision of the coefficients."""
         return genes.to(self.genes.dtype).clamp(-self.gene_limit, self.gene_limit)
 
     def clinical(self, read: Tensor) -> Tensor:

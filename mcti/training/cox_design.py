@@ -59,15 +59,15 @@ class Design:
     maps: Mapping[str, Tensor]
 
     @classmethod
-    def fit(cls, cohorts: Sequence[Scaled], kind: AxesKind) -> "Design":
+    def fit(cls, cohorts: Sequence[Scaled], axes: AxesKind) -> "Design":
         """Principal axes of the patients of all cohorts together, each scaled within itself."""
         maps = {}
         for name in cohorts[0].tables:
             stacked = torch.cat([cohort.tables[name] for cohort in cohorts])
             if name == "covariates":
-                maps[name] = torch.eye(stacked.shape[1], dtype=torch.float64) * kind.covariates**0.5
+                maps[name] = torch.eye(stacked.shape[1], dtype=torch.float64) * axes.covariates**0.5
             else:
-                maps[name] = _axes(stacked, kind.genes if name == "genes" else kind.slides, kind.whitening)
+                maps[name] = _axes(stacked, axes.genes if name == "genes" else axes.slides, axes.whitening)
         return cls(maps)
 
     def columns(self, cohort: Scaled) -> FloatArray:
@@ -75,11 +75,11 @@ class Design:
         parts = [cohort.tables[name] @ rows.T for name, rows in self.maps.items()]
         return torch.cat(parts, 1).numpy()
 
-    def ratios(self, coefficients: FloatArray, own: Scaled) -> Ratios:
-        """Coefficients (K,) of the columns as those of the unscaled tables of the cohort `own`."""
+    def ratios(self, coefficients: FloatArray, target: Scaled) -> Ratios:
+        """Coefficients (K,) of the columns as those of the unscaled tables of the cohort `target`."""
         parts = torch.split(torch.from_numpy(coefficients), [len(rows) for rows in self.maps.values()])
         named = zip(self.maps.items(), parts, strict=True)
-        return {name: (part @ rows) * own.factors[name] for (name, rows), part in named}
+        return {name: (part @ rows) * target.factors[name] for (name, rows), part in named}
 
 
 def _factor(table: Tensor) -> Tensor:

@@ -63,15 +63,15 @@ class Candidate:
         return Candidate(ratios, self.held_out + share * other.held_out)
 
 
-def fit_score(own: Part, sources: Sequence[Part], prior: Ratios | None, seed: int, where: str = "") -> Ratios:
-    """Log hazard ratios of the inputs of a training part `own`, learned from it, the sources and the prior.
+def fit_score(target: Part, sources: Sequence[Part], prior: Ratios | None, seed: int, where: str = "") -> Ratios:
+    """Log hazard ratios of the inputs of a training part `target`, learned from it, the sources and the prior.
 
     prior  log hazard ratios of the same tables; None: there is no prior
     seed   of the inner folds
     """
-    scaled = Scaled.fit(own.tables)
-    fits = _Fits(own, scaled, prior, cox.inner_folds(own.event, cox.INNER_FOLDS, seed))
-    alone = [fits.own(factor, 0.0) for factor in PENALTY_FACTORS]
+    scaled = Scaled.fit(target.tables)
+    fits = _Fits(target, scaled, prior, cox.inner_folds(target.event, cox.INNER_FOLDS, seed))
+    alone = [fits.own_score(factor, 0.0) for factor in PENALTY_FACTORS]
     first = favoured_or_better([fits.gain(one) for one in alone])
     joint = _Joint.fit(scaled, sources) if sources else None
     weights = list(itertools.product(SOURCE_WEIGHTS if sources else (0.0,), PRIOR_WEIGHTS if prior else (0.0,)))
@@ -85,7 +85,7 @@ def fit_score(own: Part, sources: Sequence[Part], prior: Ratios | None, seed: in
 
 
 def favoured_or_better(gains: Sequence[float]) -> int:
-    """The position of the largest gain, or 0 unless that gain exceeds the first one by more than the MARGIN."""
+    """The position of the largest of gains (k,), or 0 unless that gain exceeds the first one by more than the MARGIN."""
     best = int(np.argmax(gains))
     return best if gains[best] > gains[0] + MARGIN else 0
 
@@ -97,9 +97,9 @@ class _Joint:
         self.design, self.sources = design, sources
 
     @classmethod
-    def fit(cls, own: Scaled, sources: Sequence[Part]) -> "_Joint":
+    def fit(cls, target: Scaled, sources: Sequence[Part]) -> "_Joint":
         scaled = [Scaled.fit(source.tables) for source in sources]
-        design = Design.fit([own, *scaled], HALF_WHITENED)
+        design = Design.fit([target, *scaled], HALF_WHITENED)
         columns = [design.columns(one) for one in scaled]
         strata = [cox.Stratum(c, s.event, s.time_months) for c, s in zip(columns, sources, strict=True)]
         return cls(design, strata)
@@ -108,38 +108,40 @@ class _Joint:
 class _Fits:
     """Fits of one training part, each repeated without each inner fold."""
 
-    def __init__(self, own: Part, scaled: Scaled, prior: Ratios | None, fold: IntArray) -> None:
-        self.own_part, self.scaled, self.prior, self.fold = own, scaled, prior, fold
+    def __init__(self, target: Part, scaled: Scaled, prior: Ratios | None, fold: IntArray) -> None:
+        self.target, self.scaled, self.prior, self.fold = target, scaled, prior, fold
         self._designs: dict[AxesKind, Design] = {}
-        tables = own.tables
+        tables = target.tables
         score = None if prior is None else sum((tables[n] @ prior[n] for n in tables), torch.zeros(1)).numpy()
         self._prior_score = score
 
-    def candidate(self, joint: _Joint | None, weights: tuple[float, float], factor: float, own: Candidate) -> Candidate:
+    def candidate(
+        self, joint: _Joint | None, weights: tuple[float, float], factor: float, own_fit: Candidate
+    ) -> Candidate:
         """The score with these weights of sources and prior."""
         source_weight, prior_weight = weights
         if joint is None or not source_weight:
-            return self.own(factor, prior_weight) if prior_weight else own
+            return self.own_score(factor, prior_weight) if prior_weight else own_fit
         strata = [replace(stratum, weight=source_weight) for stratum in joint.sources]
-        return self._cross_fit(joint.design, strata, PENALTIES[HALF_WHITENED], prior_weight).plus(own, OWN_SHARE)
+        return self._cross_fit(joint.design, strata, PENALTIES[HALF_WHITENED], prior_weight).plus(own_fit, OWN_SHARE)
 
-    def own(self, factor: float, prior_weight: float) -> Candidate:
+    def own_score(self, factor: float, prior_weight: float) -> Candidate:
         """The score of the training part alone: the sum of the fits along both kinds of axes."""
         first, second = (
-            self._cross_fit(self._design(kind), [], factor * penalty, prior_weight)
-            for kind, penalty in PENALTIES.items()
+            self._cross_fit(self._design(axes), [], factor * penalty, prior_weight)
+            for axes, penalty in PENALTIES.items()
         )
         return first.plus(second, 1.0)
 
     def gain(self, candidate: Candidate) -> float:
         """Log partial likelihood of the held-out scores times their slope."""
-        part, scores = self.own_part, candidate.held_out[:, None]
+        part, scores = self.target, candidate.held_out[:, None]
         beta = np.array([self.slope(candidate)])
         return cox.log_partial_likelihood(scores, part.event, part.time_months, beta)
 
     def slope(self, candidate: Candidate) -> float:
         """Slope of the held-out scores, from 0 to LARGEST_SLOPE."""
-        part, sd = self.own_part, float(candidate.held_out.std())
+        part, sd = self.target, float(candidate.held_out.std())
         if sd < 1e-9:
             return 0.0
         # The penalty of one event keeps the slope finite where few events are ordered perfectly.
@@ -147,13 +149,13 @@ class _Fits:
         slope = cox.coefficients(scores, part.event, part.time_months, 1.0)[0] / sd
         return float(np.clip(slope, 0.0, LARGEST_SLOPE))
 
-    def _design(self, kind: AxesKind) -> Design:
-        if kind not in self._designs:
-            self._designs[kind] = Design.fit([self.scaled], kind)
-        return self._designs[kind]
+    def _design(self, axes: AxesKind) -> Design:
+        if axes not in self._designs:
+            self._designs[axes] = Design.fit([self.scaled], axes)
+        return self._designs[axes]
 
     def _cross_fit(self, design: Design, sources: list[cox.Stratum], penalty: float, prior_weight: float) -> Candidate:
-        part = self.own_part
+        part = self.target
         offset = prior_weight * self._prior_score if prior_weight and self._prior_score is not None else None
         target = cox.Stratum(design.columns(self.scaled), part.event, part.time_months, offset)
         beta = cox.stratified_coefficients([target, *sources], penalty)

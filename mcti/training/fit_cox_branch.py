@@ -87,10 +87,10 @@ def _matched(member: TrainedModel, config: ModelConfig) -> dict[str, Tensor]:
     return ratios
 
 
-def _by_name(values: Tensor, names: Sequence[str], wanted: Sequence[str]) -> Tensor:
-    """The values of the wanted names, 0 for a name without a value; float64."""
+def _by_name(values: Tensor, names: Sequence[str], required: Sequence[str]) -> Tensor:
+    """The values of the required names, 0 for a name without a value; float64."""
     known = dict(zip(names, values.tolist(), strict=True))
-    return torch.tensor([known.get(name, 0.0) for name in wanted], dtype=torch.float64)
+    return torch.tensor([known.get(name, 0.0) for name in required], dtype=torch.float64)
 
 
 def source_part(config: ModelConfig, source: Dataset, gene_transform: str) -> Part:

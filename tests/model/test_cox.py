@@ -131,16 +131,16 @@ def test_the_baseline_hazard_of_a_stratum_changes_nothing():
 
 
 def test_a_stratum_of_weight_0_changes_nothing():
-    own, *others = cohorts()
-    alone = cox.stratified_coefficients([own], 1.0)
+    target, *others = cohorts()
+    alone = cox.stratified_coefficients([target], 1.0)
     ignored = [dataclasses.replace(stratum, weight=0.0) for stratum in others]
-    np.testing.assert_allclose(cox.stratified_coefficients([own, *ignored], 1.0), alone, atol=1e-9)
+    np.testing.assert_allclose(cox.stratified_coefficients([target, *ignored], 1.0), alone, atol=1e-9)
 
 
 def test_an_offset_is_a_part_of_the_score_with_coefficient_1():
-    own, *_ = cohorts()
+    target, *_ = cohorts()
     beta = np.array([0.3, -0.2, 0.0, 0.1])
-    moved = dataclasses.replace(own, offset=own.design @ beta)
+    moved = dataclasses.replace(target, offset=target.design @ beta)
     np.testing.assert_allclose(
-        cox.stratified_coefficients([moved], 0.0) + beta, cox.stratified_coefficients([own], 0.0), atol=1e-6
+        cox.stratified_coefficients([moved], 0.0) + beta, cox.stratified_coefficients([target], 0.0), atol=1e-6
     )

@@ -51,11 +51,11 @@ def test_a_source_is_standardised_by_itself():
 @pytest.mark.parametrize("transform", ["none", "winsor", "rank"])
 def test_genes_covariates_and_slides_that_a_source_lacks_are_0(transform):
     of = task(people(), architecture={"covariates": ["age"]})
-    lacking = [
+    incomplete = [
         dataclasses.replace(bag, patches=None, genes=torch.cat([bag.genes[:2], torch.full((3,), torch.nan)]))
         for bag in factories.bags(30, seed=9)
     ]
-    tables = cox_inputs.source_inputs(of.config, lacking, transform)
+    tables = cox_inputs.source_inputs(of.config, incomplete, transform)
     assert tables["genes"][:, :2].any()
     assert not tables["genes"][:, 2:].any()
     assert not tables["slides"].any()

@@ -58,93 +58,93 @@ def _logs(caplog):
 def test_the_own_score_is_the_sum_of_two_ridge_fits(monkeypatch):
     """scikit-survival on the same columns; the slope is one factor of both."""
     monkeypatch.setattr(cox_transfer, "PENALTY_FACTORS", (1.0,))
-    own = cohort(0, 120)
-    scaled, total = Scaled.fit(own.tables), 0.0
-    for kind, penalty in {WHITENED: 300.0, HALF_WHITENED: 100.0}.items():
-        columns = Design.fit([scaled], kind).columns(scaled)
+    target = cohort(0, 120)
+    scaled, total = Scaled.fit(target.tables), 0.0
+    for axes, penalty in {WHITENED: 300.0, HALF_WHITENED: 100.0}.items():
+        columns = Design.fit([scaled], axes).columns(scaled)
         model = CoxPHSurvivalAnalysis(alpha=penalty, ties="breslow", tol=1e-12)
-        model.fit(columns, Surv.from_arrays(own.event, own.time_months))
+        model.fit(columns, Surv.from_arrays(target.event, target.time_months))
         total = total + columns @ model.coef_
-    ours = risk(own, fit_score(own, [], None, 0))
+    ours = risk(target, fit_score(target, [], None, 0))
     slope = np.polyfit(total, ours, 1)[0]
     np.testing.assert_allclose(ours - ours.mean(), slope * (total - total.mean()), atol=1e-6)
     assert 0 < slope <= cox_transfer.LARGEST_SLOPE
 
 
 def test_a_related_source_is_used_and_new_patients_are_ranked_better(caplog):
-    own, source, new = cohort(0, 60), cohort(1, 800, months=300.0), cohort(2, 2000)
-    alone, joint = fit_score(own, [], None, 0), fit_score(own, [source], None, 0)
+    target, source, new = cohort(0, 60), cohort(1, 800, months=300.0), cohort(2, 2000)
+    alone, joint = fit_score(target, [], None, 0), fit_score(target, [source], None, 0)
     assert logged(caplog)[0] > 0
     assert c_index(new, joint) > c_index(new, alone) + 0.05
 
 
 @pytest.mark.parametrize("seed", [0, 10, 20])
 def test_unrelated_sources_cost_nothing(caplog, seed):
-    own, new = cohort(seed, 300), cohort(2, 2000)
+    target, new = cohort(seed, 300), cohort(2, 2000)
     unrelated = [permuted(cohort(1, 800)), permuted(cohort(3, 800))]
-    ratios = fit_score(own, unrelated, None, 0)
+    ratios = fit_score(target, unrelated, None, 0)
     assert logged(caplog)[0] <= 0.1
-    assert c_index(new, ratios) > c_index(new, fit_score(own, [], None, 0)) - 0.005
+    assert c_index(new, ratios) > c_index(new, fit_score(target, [], None, 0)) - 0.005
 
 
 def test_a_source_of_opposite_effects_is_not_used(caplog):
-    own = cohort(0, 300)
-    assert equal(fit_score(own, [cohort(1, 800, -EFFECT)], None, 0), fit_score(own, [], None, 0))
+    target = cohort(0, 300)
+    assert equal(fit_score(target, [cohort(1, 800, -EFFECT)], None, 0), fit_score(target, [], None, 0))
 
 
 def test_a_planted_shared_gene_gets_weight_from_the_source_although_the_own_cohort_is_small():
     effect = np.zeros(GENES)
     effect[7] = 0.8
-    own, source = cohort(0, 40, effect), cohort(1, 800, effect)
-    ratios = fit_score(own, [source], None, 0)["genes"]
+    target, source = cohort(0, 40, effect), cohort(1, 800, effect)
+    ratios = fit_score(target, [source], None, 0)["genes"]
     assert int(ratios.abs().argmax()) == 7
     assert float(ratios[7]) > 0
 
 
 def test_the_baseline_hazard_of_a_source_changes_nothing():
-    own, source = cohort(0, 60), cohort(1, 400)
+    target, source = cohort(0, 60), cohort(1, 400)
     slower = dataclasses.replace(source, time_months=source.time_months**2 * 50)
     for one, other in zip(
-        fit_score(own, [source], None, 0).values(), fit_score(own, [slower], None, 0).values(), strict=True
+        fit_score(target, [source], None, 0).values(), fit_score(target, [slower], None, 0).values(), strict=True
     ):
         torch.testing.assert_close(one, other, atol=1e-9, rtol=0)
 
 
 def test_genes_that_a_source_lacks_and_a_source_without_slides_are_no_obstacle(caplog):
-    own, source = cohort(0, 60), cohort(1, 800, slides=False)
+    target, source = cohort(0, 60), cohort(1, 800, slides=False)
     source.tables["genes"][:, 20:] = 0.0  # as `source_inputs` gives absent genes
-    ratios = fit_score(own, [source], None, 0)
+    ratios = fit_score(target, [source], None, 0)
     assert logged(caplog)[0] > 0
     assert all(bool(values.isfinite().all()) for values in ratios.values())
-    assert c_index(cohort(2, 2000), ratios) > c_index(cohort(2, 2000), fit_score(own, [], None, 0))
+    assert c_index(cohort(2, 2000), ratios) > c_index(cohort(2, 2000), fit_score(target, [], None, 0))
 
 
 def test_without_weight_of_the_sources_the_fit_is_that_of_the_own_cohort(monkeypatch):
     monkeypatch.setattr(cox_transfer, "SOURCE_WEIGHTS", (0.0,))
-    own = cohort(0, 60)
-    assert equal(fit_score(own, [cohort(1, 800)], None, 0), fit_score(own, [], None, 0))
+    target = cohort(0, 60)
+    assert equal(fit_score(target, [cohort(1, 800)], None, 0), fit_score(target, [], None, 0))
 
 
 def test_a_prior_with_the_effects_of_the_cohort_is_used(caplog):
-    own, new = cohort(0, 60), cohort(2, 2000)
+    target, new = cohort(0, 60), cohort(2, 2000)
     prior = {"genes": torch.from_numpy(EFFECT), "slides": torch.zeros(2 * FEATURES, dtype=torch.float64)}
-    ratios = fit_score(own, [], prior, 0)
+    ratios = fit_score(target, [], prior, 0)
     assert logged(caplog)[1] > 0
-    assert c_index(new, ratios) > c_index(new, fit_score(own, [], None, 0)) + 0.05
+    assert c_index(new, ratios) > c_index(new, fit_score(target, [], None, 0)) + 0.05
 
 
 def test_a_prior_of_opposite_effects_is_not_used(caplog):
-    own = cohort(0, 300)
+    target = cohort(0, 300)
     prior = {"genes": torch.from_numpy(-EFFECT), "slides": torch.zeros(2 * FEATURES, dtype=torch.float64)}
-    assert equal(fit_score(own, [], prior, 0), fit_score(own, [], None, 0))
+    assert equal(fit_score(target, [], prior, 0), fit_score(target, [], None, 0))
     assert logged(caplog)[1] == 0
 
 
 def test_prior_and_sources_together_rank_as_well_as_the_better_of_the_two():
-    own, new, source = cohort(0, 60), cohort(2, 2000), cohort(1, 400)
+    target, new, source = cohort(0, 60), cohort(2, 2000), cohort(1, 400)
     prior = {"genes": torch.from_numpy(EFFECT), "slides": torch.zeros(2 * FEATURES, dtype=torch.float64)}
-    both = c_index(new, fit_score(own, [source], prior, 0))
-    single = [c_index(new, fit_score(own, [source], None, 0)), c_index(new, fit_score(own, [], prior, 0))]
+    both = c_index(new, fit_score(target, [source], prior, 0))
+    single = [c_index(new, fit_score(target, [source], None, 0)), c_index(new, fit_score(target, [], prior, 0))]
     assert both > max(single) - 0.02
 
 
@@ -154,15 +154,15 @@ def test_inputs_without_information_have_no_influence():
 
 
 def test_two_events_are_enough():
-    own = cohort(0, 20)
-    few = dataclasses.replace(own, event=np.arange(20) < 2)
+    target = cohort(0, 20)
+    few = dataclasses.replace(target, event=np.arange(20) < 2)
     ratios = fit_score(few, [cohort(1, 100)], None, 0)
     assert all(bool(values.isfinite().all()) for values in ratios.values())
 
 
 def test_two_runs_give_the_same_bits():
-    own, source = cohort(0, 60), cohort(1, 300)
-    assert equal(fit_score(own, [source], None, 3), fit_score(own, [source], None, 3))
+    target, source = cohort(0, 60), cohort(1, 300)
+    assert equal(fit_score(target, [source], None, 3), fit_score(target, [source], None, 3))
 
 
 @pytest.mark.parametrize(
