@@ -48,12 +48,11 @@ def main() -> int:
         return 0
     names = study_data.names(args.data)
     methods = ("linear_all", *args.methods)
-    jobs = [(args.data, name, fold, share, methods) for share in args.shares for name in names for fold in range(5)]
     with ProcessPoolExecutor(args.workers) as pool:
-        results = list(pool.map(scores, *zip(*jobs, strict=True)))
-    for share in args.shares:
-        of_share = [(job[1], job[2], result) for job, result in zip(jobs, results, strict=True) if job[3] == share]
-        report(args.data, names, methods, share, of_share)
+        for share in args.shares:
+            jobs = [(args.data, name, fold, share, methods) for name in names for fold in range(5)]
+            risks = pool.map(scores, *zip(*jobs, strict=True))
+            report(args.data, names, methods, share, [(job[1], one) for job, one in zip(jobs, risks, strict=True)])
     return 0
 
 
@@ -118,14 +117,14 @@ def report(
     names: Sequence[str],
     methods: Sequence[str],
     share: float,
-    results: Sequence[tuple[str, int, dict[str, FloatArray]]],
+    results: Sequence[tuple[str, dict[str, FloatArray]]],
 ) -> None:
     """One row per cohort and one of the means."""
     print(f"\nshare {share:g} of each training part")
     print("| cohort | linear_all | " + " | ".join(methods[1:]) + " |\n|" + "---|" * (len(methods) + 1))
     values, draws = [], []
     for name in names:
-        risks = [result for cohort_name, _, result in results if cohort_name == name]
+        risks = [result for cohort_name, result in results if cohort_name == name]
         values.append([c_index(data, name, [r[m] for r in risks], None) for m in methods])
         draws.append(resampled(data, name, methods, risks))
         row = values[-1]

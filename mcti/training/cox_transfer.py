@@ -85,7 +85,7 @@ def fit_score(target: Part, sources: Sequence[Part], prior: Ratios | None, seed:
 
 
 def favoured_or_better(gains: Sequence[float]) -> int:
-    """The position of the largest of gains (k,), or 0 unless that gain exceeds the first one by more than the MARGIN."""
+    """The position of the largest of gains (k,), or 0 unless it exceeds the first one by more than the MARGIN."""
     best = int(np.argmax(gains))
     return best if gains[best] > gains[0] + MARGIN else 0
 
