@@ -25,8 +25,9 @@ from mcti.steps.search.best_settings import override
 from mcti.steps.transfer import NO_FILES, TransferFiles, load_transfer
 from mcti.training import search as searching
 from mcti.training.batched_risks import batched_risks
-from mcti.training.folds import code_digest, prepare
-from mcti.training.loop import train
+from mcti.training.code_version import code_digest
+from mcti.training.fine_tuning import train
+from mcti.training.folds import prepare
 from mcti.training.run import Diverged
 from mcti.training.search import Setting
 from mcti.training.transfer_record import transfer_digests
