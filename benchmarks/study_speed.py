@@ -1,6 +1,6 @@
 """Claim: the real study needs less than 1 / 2.5 of the processor time that it needed in an earlier commit.
 
-Run    python -m benchmarks.study_speed REV [--cohort hnsc] [--rounds 2]
+Run    python -m benchmarks.study_speed REV [--cohort hnsc] [--rounds 2] [--models NAME…]
 Reads  FOLDER (default ../shared/data/tcga), as benchmarks/tcga_study.py
 REV is checked out as a git worktree, the peer. One fold by site with seed 0 is fitted by every model without transfer,
 as peer, current, peer, current, in new processes. Prints the CPU seconds of each model, the processor time of the whole
@@ -21,10 +21,10 @@ CHILD = """
 import json, sys, time, torch
 from threadpoolctl import threadpool_limits
 from benchmarks import tcga_study as study
-folder, name = sys.argv[1:]
+folder, name, *chosen = sys.argv[1:]
 sys.argv = ["tcga_study", "--data", folder, "--cohorts", name]
 args = study._arguments()
-args.models = [model for model in args.models if "transfer" not in model]
+args.models = [m for m in args.models if "transfer" not in m and (not chosen or m in chosen)]
 torch.set_num_threads(1)
 cohort = study._cohort(args, name)
 planned = [unit for unit in study.units([cohort], args) if unit.fold == 0]
@@ -48,11 +48,11 @@ print(json.dumps(result))
 """Prints {model, the first of its training run: [CPU seconds of one fit, number of fits of a fold]}."""
 
 
-def measure(checkout: Path, data: Path, cohort: str) -> dict[str, list[float]]:
+def measure(checkout: Path, data: Path, cohort: str, models: list[str]) -> dict[str, list[float]]:
     """The figures of CHILD for the code of a checkout."""
     environment = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(data), cohort],
+        [sys.executable, "-c", CHILD, str(data), cohort, *models],
         cwd=checkout, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
@@ -72,6 +72,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the cohorts")
     parser.add_argument("--cohort", default="hnsc")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--models", nargs="+", default=[], metavar="NAME", help="default: all")
     options = parser.parse_args()
     if not options.data.is_dir():
         print(f"the cohorts are not at {options.data}: nothing to measure")
@@ -81,7 +82,7 @@ def main() -> int:
         subprocess.run(["git", "-C", ROOT, "worktree", "add", "--detach", "--quiet", peer, options.rev], check=True)
         try:
             rounds = [
-                tuple(measure(side, options.data, options.cohort) for side in (peer, ROOT))
+                tuple(measure(side, options.data, options.cohort, options.models) for side in (peer, ROOT))
                 for _ in range(options.rounds)
             ]
         finally:

@@ -105,6 +105,13 @@ def test_one_run_gives_the_ensemble_of_train_the_network_alone_and_the_cox_branc
     assert not torch.allclose(outputs["mcti"].hazard_logits, outputs["cox_branch"].hazard_logits)
 
 
+def test_the_sources_reach_the_network():
+    params = PARAMS.model_copy(update={"fine_tuning": "full"})
+    names = ("mcti", "mcti transfer")
+    alone, transferred = (model_zoo.fit(name, made(), PART, params, others())(PART.test).risk for name in names)
+    assert not np.allclose(alone, transferred)
+
+
 @pytest.mark.parametrize("end", ["", " transfer"])
 def test_the_cox_branch_alone_needs_no_trained_network(end):
     """With the other models of its training run, or alone: the same predictions."""
