@@ -24,9 +24,8 @@ SPEC = {
     ],
     "prior": {"name": "pan", "version": "3", "digest": "d" * 64, "cohort": {}, "patients": ["e" * 64]},
 }  # fmt: skip
-FIRST = (
-    "source luad: OS, 2 patients, 1 events, 1535 of 1558 genes shared, slides of 2 patients used, digest " + "1" * 32
-)
+USED = "OS, 2 patients, 1 events, 1535 of 1558 genes shared, slides of 2 patients used"
+FIRST = f"source luad: {USED}, digest {'1' * 32}"
 
 
 def test_sources_and_prior_are_described_in_one_line_each_without_hashes_of_patients():
