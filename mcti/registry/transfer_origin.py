@@ -25,7 +25,10 @@ def transfer_of(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def data_versions(spec: Mapping[str, Any]) -> dict[str, str]:
-    """The digest of each source and of the prior, by the name of its data version."""
+    """The digest of each source and of the prior, by the name of its data version.
+
+    Of a prior's SHA-256 the first 32 digits: MLflow accepts 36 characters for the digest of a dataset.
+    """
     transfer = transfer_of(spec)
     versions: dict[str, str] = {}
     for source in transfer.get("sources", ()):
@@ -33,7 +36,7 @@ def data_versions(spec: Mapping[str, Any]) -> dict[str, str]:
         name += f"-{source['digest'][:8]}" if name in versions else ""  # two sources may have one name
         versions[name] = source["digest"]
     prior = transfer.get("prior")
-    return versions if prior is None else {**versions, f"{DATA_PREFIX}prior": prior["digest"]}
+    return versions if prior is None else {**versions, f"{DATA_PREFIX}prior": prior["digest"][:32]}
 
 
 def describe_source(source: Mapping[str, Any]) -> str:

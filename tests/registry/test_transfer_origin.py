@@ -41,7 +41,7 @@ def test_sources_and_prior_are_described_in_one_line_each_without_hashes_of_pati
 
 
 def test_each_source_and_the_prior_is_a_data_version():
-    names = {"transfer/luad": "1" * 32, "transfer/luad-22222222": "2" * 32, "transfer/prior": "d" * 64}
+    names = {"transfer/luad": "1" * 32, "transfer/luad-22222222": "2" * 32, "transfer/prior": "d" * 32}
     assert data_versions(SPEC) == names
     assert data_versions({}) == {}
 
