@@ -49,7 +49,7 @@ def registered(running, tmp_path_factory):
 
     root, before = tmp_path_factory.mktemp("registered"), dict(os.environ)
     settings.activate(Path(running.folder).parent, force=True)
-    lax = PromoteParams(min_events=2, bootstrap=20, margin=-1, alpha=0.4, ibs_margin=1, calibration_margin=1,
+    lax = PromoteParams(min_events=2, bootstrap=100, margin=-1, alpha=0.4, ibs_margin=1, calibration_margin=1,
                         group_margin=1, max_latency_ratio=100, benchmark_patches=20)  # fmt: skip
     for seed in (0, 1):
         run = Run(root / str(seed), seed=seed, patients=40)
