@@ -21,6 +21,7 @@ from mcti.storage import Location
 
 if TYPE_CHECKING:  # they import torch and pandas, which a wrong option or the first line of the log does not need
     from mcti.dataset.bags import Dataset
+    from mcti.steps.transfer import TransferFiles
     from mcti.training.fold_files import FoldSummary
     from mcti.training.worker_pool import Channel
 
@@ -48,6 +49,7 @@ class FoldJob:
     out: Path
     trace: Path | None = None
     search: Mapping[str, Any] | None = None
+    transfer: "TransferFiles | None" = None
 
 
 @logged
@@ -84,6 +86,7 @@ def train(  # noqa: PLR0913  (a step: inputs, params, out, options)
     """
     from mcti.cohort.folds import read_folds
     from mcti.dataset.loading import check_covariates
+    from mcti.steps.transfer import transfer_files
     from mcti.training import devices
     from mcti.training.distributed import ranks
     from mcti.training.worker_pool import Pool
@@ -101,8 +104,12 @@ def train(  # noqa: PLR0913  (a step: inputs, params, out, options)
     _load.cache_clear()  # the folder may have changed since the last call in this process
     process = ranks()
     # Under torchrun the processes share each fold; without it, each worker has folds of its own.
-    with Pool(_train_job, jobs[0].params.workers if process.world == 1 else 1, len(jobs)) as pool:
-        summaries = pool.map(jobs, progress)
+    workers = jobs[0].params.workers if process.world == 1 else 1
+    with (
+        transfer_files(cohort, features, split, jobs[0].params) as transfer,
+        Pool(_train_job, workers, len(jobs)) as pool,
+    ):
+        summaries = pool.map([replace(job, transfer=transfer) for job in jobs], progress)
     result = _result(summaries, jobs[0].params)
     if process.first:
         _remove_leftovers(Path(out), keep=None if fold is not None or refit else numbers)
@@ -126,10 +133,12 @@ def _job(
 
 
 def _train_job(job: FoldJob, channel: "Channel") -> "FoldSummary":
+    from mcti.steps.transfer import NO_FILES, load_transfer
     from mcti.training.folds import train_fold
 
+    data = _load(job.cohort, job.features, job.params.modalities)
     return train_fold(
-        _load(job.cohort, job.features, job.params.modalities),
+        data,
         job.split,
         job.params,
         job.out,
@@ -137,6 +146,7 @@ def _train_job(job: FoldJob, channel: "Channel") -> "FoldSummary":
         progress=channel.progress,
         trace=job.trace,
         search=job.search,
+        transfer=load_transfer(job.transfer or NO_FILES, data.genes, job.params.modalities),
     )
 
 

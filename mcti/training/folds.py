@@ -18,6 +18,7 @@ from mcti import storage
 from mcti.dataset.bags import Dataset, PatientBag, check_training_part, digest
 from mcti.dataset.sampling import hold_out
 from mcti.dataset.scaling import fit_covariates, fit_inputs
+from mcti.dataset.sources import NO_TRANSFER, Transfer
 from mcti.dataset.splits import FoldSplit
 from mcti.errors import DataError
 from mcti.model.presets import ModelConfig, preset
@@ -29,6 +30,7 @@ from mcti.training import fold_files, recalibration
 from mcti.training.distributed import ranks
 from mcti.training.loop import CheckpointConfig, Outcome, train
 from mcti.training.run import Task
+from mcti.training.transfer_record import transfer_digests, transfer_record
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +39,7 @@ class NothingToProfile(UserWarning):
     """A profile was requested of a fold that is already trained."""
 
 
-def train_fold(
+def train_fold(  # noqa: PLR0913  (data, split, params, out, options)
     data: Dataset,
     split: FoldSplit,
     params: TrainParams,
@@ -47,6 +49,7 @@ def train_fold(
     progress: Progress | None = None,
     trace: Path | None = None,
     search: Mapping[str, Any] | None = None,
+    transfer: Transfer = NO_TRANSFER,
 ) -> fold_files.FoldSummary:
     """Train the model of one fold.
 
@@ -54,6 +57,7 @@ def train_fold(
             accepts an absent modality; uncalibrated.csv for a model with recalibrated curves
     trace   file for the profile of a few steps
     search  what model.json records of the search that chose the settings (None: there was none)
+    transfer  other cohorts and the registered model that the training learns from
 
     A folder that was made from the same data, settings and code is kept. An interrupted run resumes from the
     checkpoints in out/.work/fold_<k>, or below MCTI_CHECKPOINTS; they are deleted when the fold is written.
@@ -64,7 +68,7 @@ def train_fold(
     """
     where, folder = split.name.replace("_", " "), out / split.name
     train_bags, test_bags = data.select(split.train, where), data.select(split.test, where)
-    identity = identify(data, train_bags, test_bags, params, split.fold)
+    identity = identify(data, train_bags, test_bags, params, split.fold, transfer)
     identity |= {} if search is None else {"search": dict(search)}
     work = _checkpoint_folder(out, split, identity)
     if fold_files.is_current(folder, identity):
@@ -72,17 +76,17 @@ def train_fold(
         if trace is not None:
             warnings.warn(f"{where} is finished: there is no step to profile", NothingToProfile, stacklevel=2)
     else:
-        task = prepare(data, train_bags, params, ("fold", split.fold), where)
+        task = prepare(data, train_bags, params, ("fold", split.fold), where, transfer)
         check_test_part(task.config, test_bags, where)
         checkpointing = CheckpointConfig(work, identity, stop)
         runs = _SuccessiveRuns(progress, 1 + params.recalibration_folds)
         trace = trace if ranks().first else None
         outcome = train(task, checkpointing=checkpointing, progress=runs.progress, trace=trace)
         if params.recalibration_folds:
-            outcome = recalibrate(outcome, data, train_bags, params, split, checkpointing, runs)
+            outcome = recalibrate(outcome, data, train_bags, params, split, checkpointing, runs, transfer)
         if ranks().first:
             cohort = fold_files.cohort_record(data.cohort, train_bags, params)
-            record = {"features": dict(data.provenance), "cohort": cohort}
+            record = {"features": dict(data.provenance), "cohort": cohort, **transfer_record(transfer)}
             fold_files.write(folder, outcome, train_bags, test_bags, params, split.fold, identity, record)
     ranks().wait()  # the other processes read the files of the first process
     if ranks().first:
@@ -103,7 +107,12 @@ def _checkpoint_folder(out: Path, split: FoldSplit, identity: Mapping[str, Any])
 
 
 def prepare(
-    data: Dataset, bags: Sequence[PatientBag], params: TrainParams, seed_key: tuple[int | str, ...], where: str
+    data: Dataset,
+    bags: Sequence[PatientBag],
+    params: TrainParams,
+    seed_key: tuple[int | str, ...],
+    where: str,
+    transfer: Transfer = NO_TRANSFER,
 ) -> Task:
     """The checked task of training on `bags`: scales and bins, fitted on them alone, and the network configuration.
 
@@ -120,7 +129,7 @@ def prepare(
     config = configure(data, bags, params, features=len(fitted.features.mean))
     if config.covariates:
         fitted = dataclasses.replace(fitted, covariates=fit_covariates(bags, config.covariates))
-    return Task(bags, fitted, config, params, seed_key, where, validation)
+    return Task(bags, fitted, config, params, seed_key, where, validation, transfer.sources, transfer.prior)
 
 
 class _SuccessiveRuns:
@@ -146,6 +155,7 @@ def recalibrate(
     split: FoldSplit,
     checkpointing: CheckpointConfig,
     runs: _SuccessiveRuns,
+    transfer: Transfer = NO_TRANSFER,
 ) -> Outcome:
     """The outcome with survival curves recalibrated by inner models of the same training part (recalibration.py)."""
     config, fitted = outcome.model.config, outcome.model.fitted
@@ -156,7 +166,7 @@ def recalibrate(
     def train_inner(kept: list[PatientBag], number: int) -> TrainedModel:
         runs.finished = 1 + number
         where = f"{split.name.replace('_', ' ')}, inner model {number + 1} of the recalibration"
-        task = prepare(data, kept, settings, ("fold", split.fold, "inner", number), where)
+        task = prepare(data, kept, settings, ("fold", split.fold, "inner", number), where, transfer)
         identity = {**checkpointing.identity, "inner": number}
         inner = CheckpointConfig(checkpointing.folder / f"inner_{number}", identity, checkpointing.stop)
         return train(task, checkpointing=inner, progress=runs.progress).model
@@ -197,9 +207,17 @@ def configure(data: Dataset, bags: Sequence[PatientBag], params: TrainParams, fe
 
 
 def identify(
-    data: Dataset, train_bags: Sequence[PatientBag], test_bags: Sequence[PatientBag], params: TrainParams, fold: int
+    data: Dataset,
+    train_bags: Sequence[PatientBag],
+    test_bags: Sequence[PatientBag],
+    params: TrainParams,
+    fold: int,
+    transfer: Transfer = NO_TRANSFER,
 ) -> dict[str, Any]:
-    """Everything that determines the bits of the result of a fold: data, settings and training code."""
+    """Everything that determines the bits of the result of a fold: data, settings and training code.
+
+    Sources and prior count by their contents, not by the addresses in the settings.
+    """
     names = hashlib.md5("\0".join([*data.genes, "", *data.classes]).encode(), usedforsecurity=False).hexdigest()
     covariates = params.architecture.covariates or ()
     digests = {
@@ -207,8 +225,11 @@ def identify(
         "test": digest(test_bags, covariates),
         "names": names,
         "code": code_digest(),
+        **transfer_digests(transfer),
     }
-    return {"fold": fold, "digests": digests, "params": result_settings("train", params)}
+    settings = result_settings("train", params)
+    settings = {name: value for name, value in settings.items() if name not in {"sources", "prior"}}
+    return {"fold": fold, "digests": digests, "params": settings}
 
 
 @cache

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mcti.concordance import harrell_c
-from mcti.dataset.bags import PatientBag
+from mcti.dataset.bags import Dataset, PatientBag
 from mcti.dataset.batches import Batch, collate
 from mcti.dataset.sampling import batch_order, seeded_generator
 from mcti.dataset.scaling import fit_axes
@@ -20,6 +20,7 @@ from mcti.errors import DataError, OperationalError
 from mcti.model.comparators import build
 from mcti.model.dropout import part_of_step
 from mcti.model.presets import ModelConfig
+from mcti.model.prior import Prior
 from mcti.model.trained import Fitted
 from mcti.params import TrainParams
 from mcti.training import bf16_adafactor
@@ -48,6 +49,8 @@ class Task:
     seed_key    separates the random choices of models trained with one seed, e.g. ("fold", 3)
     where       the name of the task in messages, e.g. "fold 3"
     validation  patients held out of the training part, whose loss decides when to stop; empty without early stopping
+    sources     other cohorts to learn from, raw, with the genes of the target (mcti/dataset/sources.py)
+    prior       the registered model to start from
     """
 
     bags: Sequence[PatientBag]
@@ -57,6 +60,8 @@ class Task:
     seed_key: tuple[int | str, ...]
     where: str
     validation: Sequence[PatientBag] = ()
+    sources: Sequence[Dataset] = ()
+    prior: Prior | None = None
 
 
 class Run:
