@@ -151,10 +151,10 @@ def _retries() -> "Retry":
     )  # fmt: skip
 
 
-def _number(name: str, kind: Callable[[str], N], default: N) -> N:
+def _number(name: str, number_type: Callable[[str], N], default: N) -> N:
     text = os.environ.get(name)
     try:
-        return kind(text) if text else default
+        return number_type(text) if text else default
     except ValueError:
         raise OperationalError(f"{text!r} is not a number", name, "write a number, or remove the variable") from None
 

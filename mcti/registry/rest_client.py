@@ -126,8 +126,8 @@ class RestClient:
 
     def search_model_versions(self, filter_string: str) -> list[Version]:
         """The versions that match a filter."""
-        found = self._get("model-versions/search", filter=filter_string, max_results=_VERSIONS)
-        return [_version(item) for item in found.get("model_versions", ())]
+        response = self._get("model-versions/search", filter=filter_string, max_results=_VERSIONS)
+        return [_version(item) for item in response.get("model_versions", ())]
 
     def set_model_version_tag(self, name: str, version: str, key: str, value: Any) -> None:
         """Set a tag of a version."""
@@ -140,8 +140,8 @@ class RestClient:
 
     def download_version(self, name: str, version: str, out: Path) -> Path:
         """The files of a version, copied into the folder `out`."""
-        found = self._get("model-versions/get-download-uri", name=name, version=str(version))
-        root = str(found["artifact_uri"])
+        response = self._get("model-versions/get-download-uri", name=name, version=str(version))
+        root = str(response["artifact_uri"])
         if not self.artifacts.serves(root):
             return Path(self._full.download_version(name, version, out))
         return self.artifacts.download(root, "", out)
@@ -167,8 +167,8 @@ class RestClient:
 
     def search_experiments(self) -> list[Experiment]:
         """All experiments that were not deleted."""
-        found = self._post("experiments/search", view_type="ACTIVE_ONLY", max_results=_RUNS)
-        return [_experiment(item) for item in found.get("experiments", ())]
+        response = self._post("experiments/search", view_type="ACTIVE_ONLY", max_results=_RUNS)
+        return [_experiment(item) for item in response.get("experiments", ())]
 
     def get_run(self, run_id: str) -> Run:
         """A run."""
@@ -183,7 +183,7 @@ class RestClient:
         order_by: Sequence[str] | None = None,
     ) -> list[Run]:
         """The runs that match a filter and were not deleted."""
-        found = self._post(
+        response = self._post(
             "runs/search",
             experiment_ids=[str(number) for number in experiment_ids],
             filter=filter_string,
@@ -191,7 +191,7 @@ class RestClient:
             max_results=max_results,
             order_by=None if order_by is None else list(order_by),
         )
-        return [_run(item) for item in found.get("runs", ())]
+        return [_run(item) for item in response.get("runs", ())]
 
     def create_run(
         self,

@@ -66,9 +66,9 @@ def test_a_request_without_credentials_has_no_header(monkeypatch):
 
 def test_user_and_password_come_before_a_token(monkeypatch):
     pair = {"MLFLOW_TRACKING_USERNAME": "anna", "MLFLOW_TRACKING_PASSWORD": "pä:ss"}
-    found = header(monkeypatch, MLFLOW_TRACKING_TOKEN="t", **pair)
-    assert found.startswith("Basic ")
-    assert base64.b64decode(found.removeprefix("Basic ")).decode() == "anna:pä:ss"
+    authorization = header(monkeypatch, MLFLOW_TRACKING_TOKEN="t", **pair)
+    assert authorization.startswith("Basic ")
+    assert base64.b64decode(authorization.removeprefix("Basic ")).decode() == "anna:pä:ss"
 
 
 def test_a_token(monkeypatch):

@@ -21,26 +21,26 @@ def clients(servers_of):
         yield client, FullClient(os.environ["MLFLOW_TRACKING_URI"])
 
 
-def same(found, expected, names):
+def same(actual, expected, names):
     """Attributes of an object of each client."""
     for name in names:
-        assert getattr(found, name) == getattr(expected, name), name
+        assert getattr(actual, name) == getattr(expected, name), name
 
 
 INFO = ("run_id", "experiment_id", "status", "run_name", "start_time", "end_time", "artifact_uri")
 
 
-def same_run(found, expected):
-    same(found.info, expected.info, INFO)
-    same(found.data, expected.data, ("tags", "params", "metrics"))
+def same_run(actual, expected):
+    same(actual.info, expected.info, INFO)
+    same(actual.data, expected.data, ("tags", "params", "metrics"))
 
 
 def test_experiments(clients):
     rest, full = clients
     number = rest.create_experiment("rest experiments ü")
-    found = rest.get_experiment(number)
-    same(found, full.get_experiment(number), ("experiment_id", "name", "artifact_location"))
-    assert rest.get_experiment_by_name("rest experiments ü") == found
+    actual = rest.get_experiment(number)
+    same(actual, full.get_experiment(number), ("experiment_id", "name", "artifact_location"))
+    assert rest.get_experiment_by_name("rest experiments ü") == actual
     assert rest.get_experiment_by_name("absent") is None
     assert {e.experiment_id for e in rest.search_experiments()} == {e.experiment_id for e in full.search_experiments()}
     with pytest.raises(ApiError) as caught:
@@ -63,12 +63,12 @@ def test_runs(clients):
         run_id, metrics=[("loss", 0.125, 1000, 8), ("nan", math.inf, 1000, 0)], params={"p": 1}, tags={"t": True}
     )
     rest.update_run(run_id, name="b")
-    found, expected = rest.get_run(run_id), full.get_run(run_id)
-    same_run(found, expected)
-    assert found.data.tags["note"] == "ü"
-    assert "gone" not in found.data.tags
-    assert found.data.params == {"rate": "0.1", "p": "1"}
-    assert (found.data.metrics["loss"], found.info.run_name, found.info.status) == (0.125, "b", "RUNNING")
+    actual, expected = rest.get_run(run_id), full.get_run(run_id)
+    same_run(actual, expected)
+    assert actual.data.tags["note"] == "ü"
+    assert "gone" not in actual.data.tags
+    assert actual.data.params == {"rate": "0.1", "p": "1"}
+    assert (actual.data.metrics["loss"], actual.info.run_name, actual.info.status) == (0.125, "b", "RUNNING")
     assert {(point.step, point.value) for point in full.get_metric_history(run_id, "loss")} == {(8, 0.125), (7, 0.25)}
     rest.set_terminated(run_id, "FAILED")
     same_run(rest.get_run(run_id), full.get_run(run_id))
@@ -85,9 +85,9 @@ def test_a_search_of_runs_filters_orders_and_limits(clients):
     for start in (3, 1, 2):
         rest.create_run(number, start_time=start, tags={"kind": "odd" if start % 2 else "even"})
     query = "tags.`kind` = 'odd'"
-    found = rest.search_runs([number], query, order_by=["start_time ASC"])
-    assert [run.info.start_time for run in found] == [1, 3]
-    for mine, theirs in zip(found, full.search_runs([number], query, order_by=["start_time ASC"]), strict=True):
+    actual = rest.search_runs([number], query, order_by=["start_time ASC"])
+    assert [run.info.start_time for run in actual] == [1, 3]
+    for mine, theirs in zip(actual, full.search_runs([number], query, order_by=["start_time ASC"]), strict=True):
         same_run(mine, theirs)
     assert [run.info.start_time for run in rest.search_runs([number], max_results=1)] == [3]
 
@@ -111,8 +111,8 @@ def test_versions_and_aliases(clients):
     assert list(version.aliases) == full.get_model_version("rest model", "2").aliases == ["champion"]
     same(rest.get_model_version_by_alias("rest model", "champion"), version, ("name", "version", "tags"))
     query = "name = 'rest model'"
-    found = {v.version for v in rest.search_model_versions(query)}
-    assert found == {v.version for v in full.search_model_versions(query)} == {"1", "2"}
+    actual = {v.version for v in rest.search_model_versions(query)}
+    assert actual == {v.version for v in full.search_model_versions(query)} == {"1", "2"}
     rest.delete_registered_model_alias("rest model", "champion")
     for client in (rest, full):  # the same codes, which the callers distinguish
         for call in (
