@@ -90,7 +90,10 @@ class FullClient:
         params: Mapping[str, Any] | None = None,
         tags: Mapping[str, Any] | None = None,
     ) -> None:
-        """Log several values; metrics: (name, value, milliseconds since 1970, step)."""
+        """Log several values.
+
+        metrics  (name, value, unit of the name; milliseconds since 1970; step)
+        """
         from mlflow.entities import Metric, Param, RunTag
 
         with translated():

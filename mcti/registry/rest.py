@@ -85,7 +85,10 @@ class Server:
 
     @contextmanager
     def waiting(self, url: str) -> Iterator[None]:
-        """Log lines while the body waits for this server; an error of the connection is an ApiError with `url`."""
+        """Log lines while the body waits for this server.
+
+        Raises ApiError with `url` when the connection fails.
+        """
         from requests import RequestException
 
         with log_while_waiting(f"MLflow ({urlsplit(self.uri).netloc})", longest_wait(self._retry, self._timeout)):

@@ -238,7 +238,10 @@ class RestClient:
         self._post("runs/log-parameter", run_id=run_id, key=key, value=str(value))
 
     def log_metric(self, run_id: str, key: str, value: float, *, step: int = 0) -> None:
-        """Log the value of a metric, now."""
+        """Log the value of a metric, now.
+
+        value  in the unit that the name states
+        """
         self._post("runs/log-metric", run_id=run_id, **_metric(key, value, _now(), step))
 
     def log_values(
@@ -249,7 +252,10 @@ class RestClient:
         params: Mapping[str, Any] | None = None,
         tags: Mapping[str, Any] | None = None,
     ) -> None:
-        """Log several values in one request; metrics: (name, value, milliseconds since 1970, step)."""
+        """Log several values in one request.
+
+        metrics  (name, value, unit of the name; milliseconds since 1970; step)
+        """
         self._post(
             "runs/log-batch",
             run_id=run_id,
