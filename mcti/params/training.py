@@ -127,6 +127,12 @@ class TrainParams(Params):
         description="registered model that training starts from: models:/NAME@ALIAS or models:/NAME/VERSION; null: "
         "none (docs/transfer.md)",
     )
+    fine_tuning: Literal["auto", "none", "frozen", "partial", "full"] = Field(
+        "auto",
+        description="layers of a network pretrained on `sources` or `prior` that training changes; none: it is not "
+        "pretrained; frozen: heads; partial: all but the branches; full: all; auto: the best in inner folds; "
+        "unused without sources and prior",
+    )
     precision: Literal["float32", "bf16", "fp16"] = Field(
         "float32", description="arithmetic of the forward pass; fp16 scales the loss"
     )

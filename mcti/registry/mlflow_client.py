@@ -63,7 +63,10 @@ def download(location: str, scratch: Path) -> Path:
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """An error of MLflow's client in the body is an `ApiError`; does not import MLflow."""
+    """Translate the errors of MLflow's client, without importing it.
+
+    Raises ApiError when the client fails in the body.
+    """
     try:
         yield
     except Exception as error:

@@ -7,13 +7,9 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import mcti.dataset
-import mcti.model
-import mcti.training
 from mcti import storage
 from mcti.dataset.bags import Dataset, PatientBag, check_training_part, digest
 from mcti.dataset.sampling import hold_out
@@ -27,9 +23,12 @@ from mcti.params import TrainParams
 from mcti.params.result_settings import result_settings
 from mcti.progress import Progress
 from mcti.training import fold_files, recalibration
+from mcti.training.code_version import code_digest
 from mcti.training.distributed import ranks
-from mcti.training.loop import CheckpointConfig, Outcome, train
+from mcti.training.fine_tuning import train
+from mcti.training.loop import CheckpointConfig, Outcome
 from mcti.training.run import Task
+from mcti.training.successive_runs import SuccessiveRuns
 from mcti.training.transfer_record import transfer_digests, transfer_record
 
 _log = logging.getLogger(__name__)
@@ -79,7 +78,7 @@ def train_fold(  # noqa: PLR0913  (data, split, params, out, options)
         task = prepare(data, train_bags, params, ("fold", split.fold), where, transfer)
         check_test_part(task.config, test_bags, where)
         checkpointing = CheckpointConfig(work, identity, stop)
-        runs = _SuccessiveRuns(progress, 1 + params.recalibration_folds)
+        runs = SuccessiveRuns(progress, 1 + params.recalibration_folds)
         trace = trace if ranks().first else None
         outcome = train(task, checkpointing=checkpointing, progress=runs.progress, trace=trace)
         if params.recalibration_folds:
@@ -129,22 +128,13 @@ def prepare(
     config = configure(data, bags, params, features=len(fitted.features.mean))
     if config.covariates:
         fitted = dataclasses.replace(fitted, covariates=fit_covariates(bags, config.covariates))
-    return Task(bags, fitted, config, params, seed_key, where, validation, transfer.sources, transfer.prior)
+    same = transfer.prior is None or same_encoder(transfer.prior.features, data.provenance)
+    return Task(bags, fitted, config, params, seed_key, where, validation, transfer.sources, transfer.prior, same)
 
 
-class _SuccessiveRuns:
-    """The progress of several training runs, one after the other, as one bar, with equal weight per run."""
-
-    def __init__(self, progress: Progress | None, runs: int) -> None:
-        self._progress, self._runs, self.finished = progress, runs, 0
-        self._restored: dict[int, float] = {}  # by run
-
-    def progress(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
-        """Progress of the current run."""
-        if self._progress is not None:
-            self._restored[self.finished] = restored
-            all_done, all_restored = self.finished * total + done, sum(self._restored.values())
-            self._progress(all_done, self._runs * total, unit, detail, all_restored)
+def same_encoder(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two records of feature files name one encoder with the same weights."""
+    return all(one.get(name) == other.get(name) for name in ("encoder", "encoder_weights_sha256"))
 
 
 def recalibrate(
@@ -154,7 +144,7 @@ def recalibrate(
     params: TrainParams,
     split: FoldSplit,
     checkpointing: CheckpointConfig,
-    runs: _SuccessiveRuns,
+    runs: SuccessiveRuns,
     transfer: Transfer = NO_TRANSFER,
 ) -> Outcome:
     """The outcome with survival curves recalibrated by inner models of the same training part (recalibration.py)."""
@@ -230,14 +220,3 @@ def identify(
     settings = result_settings("train", params)
     settings = {name: value for name, value in settings.items() if name not in {"sources", "prior"}}
     return {"fold": fold, "digests": digests, "params": settings}
-
-
-@cache
-def code_digest() -> str:
-    """MD5 of the sources of mcti/{dataset,model,training}: a fold that other code trained is trained again."""
-    total = hashlib.md5(usedforsecurity=False)
-    for module in (mcti.dataset, mcti.model, mcti.training):
-        package = Path(str(module.__file__)).parent
-        for file in sorted(package.rglob("*.py")):
-            total.update(f"{file.relative_to(package.parent).as_posix()}\0{storage.md5(file)}\n".encode())
-    return total.hexdigest()

@@ -24,9 +24,10 @@ from mcti.registry import ensemble_files, models
 from mcti.steps.search.best_settings import override
 from mcti.steps.transfer import NO_FILES, TransferFiles, load_transfer
 from mcti.training import search as searching
+from mcti.training.code_version import code_digest
+from mcti.training.fine_tuning import train
 from mcti.training.fold_files import predict
-from mcti.training.folds import code_digest, prepare
-from mcti.training.loop import train
+from mcti.training.folds import prepare
 from mcti.training.run import Diverged
 from mcti.training.search import Setting
 from mcti.training.transfer_record import transfer_digests
