@@ -68,6 +68,16 @@ def test_the_choice_is_the_lowest_loss_of_patients_held_out_of_the_training_part
     assert sorted(name for part in evaluated[::4] for name in part) == sorted(target.bags)
 
 
+@pytest.mark.parametrize("way", ["auto", "frozen"])
+def test_the_progress_rises_from_the_pretraining_to_the_last_step(related, target, way):
+    shares = []
+    report = lambda done, total, *_: shares.append(done / total)  # noqa: E731
+    fine_tuning.train(task_of(target, related[:1], epochs=1, fine_tuning=way), progress=report)
+    assert shares == sorted(shares)
+    assert shares[0] < 0.6
+    assert shares[-1] == 1.0
+
+
 def test_the_loss_is_the_likelihood_of_the_predicted_curve(target):
     model = loop.train(task_of(target)).model
     bags = list(target.bags.values())[:12]
