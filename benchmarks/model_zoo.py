@@ -26,7 +26,7 @@ from mcti.model.trained import TrainedModel
 from mcti.params import TrainParams
 from mcti.params.variants import ABLATIONS, COMPARATORS
 from mcti.training import folds as folding
-from mcti.training.loop import train
+from mcti.training.fine_tuning import train
 
 ENSEMBLE = "mcti+cox"
 COX_WEIGHTS: Mapping[str, float | None] = {"mcti": 0.0, "cox_branch": 1.0, ENSEMBLE: None}
