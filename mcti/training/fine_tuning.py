@@ -160,7 +160,7 @@ def _prior_start(task: Task) -> Start | None:
     names = sorted(task.prior.members)
     fold = 0 if task.sources else max(0, next((part for part in task.seed_key if isinstance(part, int)), 0))
     model = task.prior.members[names[fold % len(names)]]
-    return Start(model.config, model.net.state_dict(), slides=task.same_encoder)
+    return Start(model.config, model.net.state_dict(), slides=task.prior.slides)
 
 
 def _inner_checkpoints(checkpointing: CheckpointConfig | None, name: str) -> CheckpointConfig | None:

@@ -125,6 +125,15 @@ def test_the_prior_alone_is_a_start_without_any_patient_of_its_cohort(related, t
     assert c_of(outcome.model, held_out) > c_of(loop.train(task_of(target)).model, held_out)
 
 
+def test_of_a_prior_of_another_encoder_only_the_layers_of_genes_are_continued(related, target):
+    registered = loop.train(task_of(related[0], epochs=1)).model
+    prior = Prior("pan-cancer", "3", "digest", {"fold_0": registered}, {}, slides=False)
+    weights = fine_tuning.train(task_of(target, prior=prior, epochs=1, fine_tuning="frozen")).model.net.state_dict()
+    trained = registered.net.state_dict()
+    assert torch.equal(weights["genomics.contents"], trained["genomics.contents"])
+    assert not torch.equal(weights["pathology.query.first.weight"], trained["pathology.query.first.weight"])
+
+
 def test_each_fold_starts_from_another_member_of_the_prior(related, target):
     members = {f"fold_{k}": loop.train(task_of(related[0], seed=k, epochs=1)).model for k in range(2)}
     prior = Prior("pan-cancer", "3", "digest", members, {})
