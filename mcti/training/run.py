@@ -1,5 +1,6 @@
 """One training run step by step: a function of its state and the data alone, for any split into parts or processes."""
 
+import inspect
 import math
 import sys
 import warnings
@@ -331,4 +332,12 @@ def _optimizer(net: nn.Module, params: TrainParams, seed_key: tuple[int | str, .
     if params.optimizer == "bf16_adafactor":
         seed = seeded_generator(params.seed, *seed_key, "rounding").initial_seed()
         return bf16_adafactor.Bf16Adafactor(groups, params.learning_rate, seed)
-    return torch.optim.AdamW(groups, lr=params.learning_rate)
+    return _AdamW(groups, lr=params.learning_rate)
+
+
+class _AdamW(torch.optim.AdamW):
+    """AdamW of torch without its decorators for torch.compile, which import the compiler: seconds in every process."""
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))  # type: ignore[assignment]
