@@ -5,15 +5,17 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcti import storage
 from mcti.errors import DataError
 from mcti.model import compatibility
-from mcti.model.reference_profile import ReferenceProfile
-from mcti.model.trained import TrainedModel
 from mcti.redaction import hashed
-from mcti.registry.ensemble import Ensemble
+
+if TYPE_CHECKING:  # they import torch, which comparing hashes does not need
+    from mcti.model.reference_profile import ReferenceProfile
+    from mcti.model.trained import TrainedModel
+    from mcti.registry.ensemble import Ensemble
 
 INDEX = "ensemble.json"
 REFIT = "refit"
@@ -56,20 +58,14 @@ def member_folders(models: Path, *, refit: bool = False) -> list[Path]:
     return [*folds, _refit_folder(models, folds)] if refit else folds
 
 
-def load(folder: Path) -> Ensemble:
+def load(folder: Path) -> "Ensemble":
     """The ensemble in `folder`: what `assemble` wrote, or the folds as `mcti train` wrote them.
 
     Raises DataError when a file is missing, altered, not a safetensors file, or contains a NaN or infinite weight.
     """
-    if (folder / INDEX).exists():
-        index = storage.read_json(folder / INDEX)
-        folders = [folder / name for name in sorted(index["members"], key=_fold_number)]
-        for path in folders:
-            _check_unaltered(path, index["members"][path.name])
-    else:
-        folders = fold_folders(folder)
-        index = {"members": {path.name: _file_hashes(path) for path in folders}, "assigned": _assigned(folders)}
-        _check_compatible(folders)
+    from mcti.registry.ensemble import Ensemble
+
+    index, folders = verified_index(folder)
     spec = storage.read_json(folders[0] / "model.json")
     return Ensemble(
         members={path.name: _read_member(path) for path in folders},
@@ -80,6 +76,25 @@ def load(folder: Path) -> Ensemble:
         default_members=tuple(index.get("default_members", ())),
         feature_attributes=spec.get("features", {}),
     )
+
+
+def verified_index(folder: Path) -> tuple[dict[str, Any], list[Path]]:
+    """The index of the ensemble in `folder`, and the folders of its members; every file is compared with its SHA-256.
+
+    Folds as `mcti train` wrote them have no index: it is computed from their files.
+
+    Raises DataError when a file is missing or altered.
+    """
+    if (folder / INDEX).exists():
+        index = storage.read_json(folder / INDEX)
+        folders = [folder / name for name in sorted(index["members"], key=_fold_number)]
+        for path in folders:
+            _check_unaltered(path, index["members"][path.name])
+    else:
+        folders = fold_folders(folder)
+        index = {"members": {path.name: _file_hashes(path) for path in folders}, "assigned": _assigned(folders)}
+        _check_compatible(folders)
+    return index, folders
 
 
 def trained_on(folder: Path) -> dict[str, frozenset[str]]:
@@ -177,7 +192,9 @@ def _check_unaltered(folder: Path, expected: Mapping[str, str]) -> None:
             )
 
 
-def _read_profiles(folders: Sequence[Path]) -> dict[str, ReferenceProfile]:
+def _read_profiles(folders: Sequence[Path]) -> "dict[str, ReferenceProfile]":
+    from mcti.model.reference_profile import ReferenceProfile
+
     profiles = {}
     for folder in folders:
         spec = storage.read_json(folder / "model.json")
@@ -200,9 +217,11 @@ def _assigned(folders: Sequence[Path]) -> dict[str, list[str]]:
     return dict(sorted(assigned.items()))
 
 
-def _read_member(folder: Path) -> TrainedModel:
+def _read_member(folder: Path) -> "TrainedModel":
     from safetensors import SafetensorError
     from safetensors.torch import load_file
+
+    from mcti.model.trained import TrainedModel
 
     path = folder / "weights.safetensors"
     try:
