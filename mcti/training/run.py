@@ -53,7 +53,6 @@ class Task:
     validation  patients held out of the training part, whose loss decides when to stop; empty without early stopping
     sources     other cohorts to learn from, raw, with the genes of the target (mcti/dataset/sources.py)
     prior       the registered model to start from
-    same_encoder  whether the prior's patch features are those of the training part
     start       trained weights that training starts from; None: fresh weights
     """
 
@@ -66,7 +65,6 @@ class Task:
     validation: Sequence[PatientBag] = ()
     sources: Sequence[Dataset] = ()
     prior: Prior | None = None
-    same_encoder: bool = True
     start: Start | None = None
 
 
