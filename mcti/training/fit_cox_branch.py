@@ -1,5 +1,6 @@
 """The Cox branch of a trained network (mcti/model/cox_branch.py), fitted on the training part, sources and prior."""
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 
@@ -9,7 +10,6 @@ from torch import Tensor
 
 from mcti.dataset.bags import Dataset, PatientBag
 from mcti.dataset.time_bins import base_hazard, bin_index
-from mcti.model.comparators import build
 from mcti.model.cox_branch import CoxBranch
 from mcti.model.hazards import hazard_and_survival
 from mcti.model.presets import ModelConfig
@@ -27,10 +27,8 @@ def with_cox_branch(model: TrainedModel, task: Task) -> TrainedModel:
     branch = CoxBranch(config)
     fit_branch(branch, model, task)
     branch.cox_weight.fill_(task.params.cox_weight)
-    with torch.device("meta"):  # its initial weights are overwritten below
-        net = build(config)
-    branch_state = {f"cox_branch.{name}": value for name, value in branch.state_dict().items()}
-    net.load_state_dict(model.net.state_dict() | branch_state, assign=True)
+    net = copy.deepcopy(model.net)
+    net.config, net.cox_branch = config, branch
     return TrainedModel(net, config, model.fitted)
 
 
