@@ -1,6 +1,6 @@
 """The parts that the pipelines share: from sources to features, and from features to an evaluated version."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -46,7 +46,7 @@ class Stages:
     cluster: ClusterParams
     cache: bool
     version: str
-    external: TestParams = TestParams()
+    external: TestParams = field(default_factory=TestParams)
 
     def configure(self, task: dsl.PipelineTask, name: str, *, cache: bool | None = None) -> dsl.PipelineTask:
         """`task` with the resources of row `name`."""
