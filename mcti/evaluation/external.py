@@ -28,6 +28,7 @@ class ExternalSummary:
     follow_up    median in months by the reverse Kaplan-Meier method, infinite where it is not reached
     excluded     {reason: patients} who could not be predicted;  excluded_at_ingest  records of the source tables
     slides       whether slide features were passed
+    recalibration  how the survival curves were recalibrated, one line; empty: they were not
     """
 
     model: str
@@ -44,6 +45,7 @@ class ExternalSummary:
     out_of_distribution: int = 0
     predictors: str = ""
     slides: bool = True
+    recalibration: str = ""
 
     @property
     def subject(self) -> str:

@@ -72,7 +72,7 @@ def render(
         table_1=table_cells(details["table_1"]),
         items=details["items"],
         warnings=details["warnings"],
-        methods=methods(scores, params, known=bool(development)),
+        methods=methods(scores, params, known=bool(development), recalibration=summary.recalibration),
         checklist=external_checklist.fill(summary, scores, development, details["skipped"]),
     )
 
@@ -105,8 +105,8 @@ def case_mix_sentence(mixture: CaseMixComparison | None) -> str:
     )
 
 
-def methods(scores: Scores, params: EvaluateParams, *, known: bool) -> list[str]:
-    """The methods, one paragraph each."""
+def methods(scores: Scores, params: EvaluateParams, *, known: bool, recalibration: str = "") -> list[str]:
+    """The methods, one paragraph each; recalibration: how it was fitted, empty for a model that was not changed."""
     horizons = ", ".join(f"{months:g}" for months in scores.horizons)
     fitted = (
         "The baselines were fitted on the training part of each fold of the development; their risks and curves are "
@@ -114,8 +114,15 @@ def methods(scores: Scores, params: EvaluateParams, *, known: bool) -> list[str]
         if known
         else ""
     )
+    changed = (
+        f"The model was recalibrated: {recalibration}, by Poisson regression on the cumulative hazard of the mean "
+        "curve (Crowson et al. 2016). The patients below were not used for it; risks and limits of the groups are "
+        "unchanged."
+        if recalibration
+        else "The model was used as it is: no weight, scale, limit or curve was fitted on this cohort."
+    )
     return [
-        "The model was used as it is: no weight, scale, limit or curve was fitted on this cohort. A higher risk means "
+        f"{changed} A higher risk means "
         f"an earlier event. {fitted}A paired difference uses the same resamples for both models.",
         f"Brier score, calibration, decision curves and AUC are given at {horizons} months, weighted by the inverse "
         "probability of censoring. The censoring curve, the follow-up quantile of Uno's C and the Kaplan-Meier curve "

@@ -65,6 +65,14 @@ class TestParams(Params):
         description="address of the features of that cohort, as `mcti extract` wrote them; null: without slides",
     )
 
+    recalibration_share: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="share of the patients of the cohort on whom `mcti test --recalibrate` fits; the others are the "
+        "evidence for the recalibrated version",
+    )
+
     @model_validator(mode="after")
     def _features_have_a_cohort(self) -> Self:
         if self.features is not None and self.cohort is None:

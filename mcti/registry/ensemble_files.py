@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from mcti.errors import DataError
 from mcti.model import compatibility
 from mcti.model.reference_profile import ReferenceProfile
 from mcti.model.trained import TrainedModel
-from mcti.redaction import hashed
+from mcti.redaction import as_hash, hashed
 from mcti.registry.ensemble import Ensemble
 
 INDEX = "ensemble.json"
@@ -33,7 +32,7 @@ def assemble(models: Path, out: Path, *, refit: bool = False) -> str:
     folders = member_folders(models, refit=refit)
     folds = [folder for folder in folders if folder.name != REFIT]
     _check_compatible(folds)
-    index: dict[str, Any] = {"members": {folder.name: _file_hashes(folder) for folder in folders}}
+    index: dict[str, Any] = {"members": {folder.name: file_hashes(folder) for folder in folders}}
     index["assigned"] = _assigned(folds)
     if refit:
         index["default_members"] = [REFIT]
@@ -61,15 +60,8 @@ def load(folder: Path) -> Ensemble:
 
     Raises DataError when a file is missing, altered, not a safetensors file, or contains a NaN or infinite weight.
     """
-    if (folder / INDEX).exists():
-        index = storage.read_json(folder / INDEX)
-        folders = [folder / name for name in sorted(index["members"], key=_fold_number)]
-        for path in folders:
-            _check_unaltered(path, index["members"][path.name])
-    else:
-        folders = fold_folders(folder)
-        index = {"members": {path.name: _file_hashes(path) for path in folders}, "assigned": _assigned(folders)}
-        _check_compatible(folders)
+    index = read_index(folder)
+    folders = [folder / name for name in sorted(index["members"], key=_fold_number)]
     spec = storage.read_json(folders[0] / "model.json")
     return Ensemble(
         members={path.name: _read_member(path) for path in folders},
@@ -82,6 +74,21 @@ def load(folder: Path) -> Ensemble:
     )
 
 
+def read_index(folder: Path) -> dict[str, Any]:
+    """The index of the ensemble in `folder`: hashes of the files by member, and the members of each patient.
+
+    Raises DataError as `load` does for a missing or altered file.
+    """
+    if (folder / INDEX).exists():
+        index: dict[str, Any] = storage.read_json(folder / INDEX)
+        for name in sorted(index["members"], key=_fold_number):
+            _check_unaltered(folder / name, index["members"][name])
+        return index
+    folders = fold_folders(folder)
+    _check_compatible(folders)
+    return {"members": {path.name: file_hashes(path) for path in folders}, "assigned": _assigned(folders)}
+
+
 def trained_on(folder: Path) -> dict[str, frozenset[str]]:
     """SHA-256 of the ids of the training patients of each member; `folder` contains fold_*/model.json.
 
@@ -92,13 +99,8 @@ def trained_on(folder: Path) -> dict[str, frozenset[str]]:
         spec = storage.read_json(path / "model.json")
         if "patients" not in spec:
             raise DataError("the training patients are not listed", str(path / "model.json"), "train this fold again")
-        patients[path.name] = frozenset(_as_hash(str(patient)) for patient in spec["patients"])
+        patients[path.name] = frozenset(as_hash(str(patient)) for patient in spec["patients"])
     return patients
-
-
-def _as_hash(patient: str) -> str:
-    """`mcti train` writes hashes; a model.json that another program wrote may list plain ids."""
-    return patient if re.fullmatch("[0-9a-f]{64}", patient) else hashed(patient)
 
 
 def digest_of(index: Mapping[str, Any]) -> str:
@@ -150,7 +152,11 @@ def _fold_number(name: str) -> int:
     return int(number)
 
 
-def _file_hashes(folder: Path) -> dict[str, str]:
+def file_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of the files of a member.
+
+    Raises DataError when one is missing.
+    """
     for name in _FILES:
         if not (folder / name).exists():
             raise DataError(f"{name} is missing", str(folder), "run `mcti train` again: it resumes with this fold")
@@ -158,7 +164,7 @@ def _file_hashes(folder: Path) -> dict[str, str]:
 
 
 def _check_unaltered(folder: Path, expected: Mapping[str, str]) -> None:
-    for name, actual in _file_hashes(folder).items():
+    for name, actual in file_hashes(folder).items():
         if actual != expected.get(name):
             raise DataError(
                 f"SHA-256 {actual[:12]}… is not the registered {expected.get(name, 'none')[:12]}…",

@@ -33,19 +33,18 @@ class ComparedItem:
     verdict: str
 
 
-def check_unseen(patients: Sequence[str], trained: Mapping[str, frozenset[str]], ensemble: Ensemble) -> None:
-    """Check that no patient of the cohort belongs to the development, by the SHA-256 of the ids.
+def check_unseen(patients: Sequence[str], seen: Mapping[str, frozenset[str]]) -> None:
+    """Check that no patient of the cohort was used for the model, by the SHA-256 of the ids.
 
-    trained  hashes of the training patients of each member (`ensemble_files.trained_on`)
+    seen  {use of the patients: hashes of their ids}, such as the development
 
     Raises DataError with the number of such patients, and the first of them.
     """
-    development = frozenset(ensemble.assigned).union(*trained.values())
-    known = sorted(patient for patient in patients if hashed(patient) in development)
-    if known:
-        share = f"{len(known)} of {len(patients)} patients belong to the development of the model"
-        what = f"{share}, the first: {known[0]!r}"
-        raise DataError(what, "the cohort", "test on patients whom the model never saw, without these")
+    for use, hashes in seen.items():
+        known = sorted(patient for patient in patients if hashed(patient) in hashes)
+        if known:
+            what = f"{len(known)} of {len(patients)} patients belong to the {use} of the model, the first: {known[0]!r}"
+            raise DataError(what, "the cohort", "test on patients whom the model never saw, without these")
 
 
 def compare(

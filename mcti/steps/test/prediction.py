@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from mcti.progress import Progress
 from mcti.registry.ensemble import Ensemble, assigned_member
 from mcti.registry.risk_groups import GROUPS
 from mcti.steps.predict.step import expression_by_gene
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _EQUAL = 1e-9  # relative difference of two risks of the same inputs and weights
 
@@ -98,11 +101,15 @@ def _predict_one(
 def _predict_member(
     ensemble: Ensemble, member: str, bag: PatientBag, genes: tuple[str, ...], horizons: Sequence[float]
 ) -> dict[str, float]:
+    vector = gene_vector(ensemble, bag, genes)
+    return ensemble.members[member].predict(bag.patches, vector, horizons, bag.covariates)
+
+
+def gene_vector(ensemble: Ensemble, bag: PatientBag, genes: tuple[str, ...]) -> "Tensor | None":
+    """(G,) expression of a patient in the order of the model; None where no gene was measured."""
     expression = expression_by_gene(bag, genes)
     vector = None if expression is None else ensemble.gene_vector(bag.patient_id, expression)
-    if vector is not None and bool(vector.isnan().all()):
-        vector = None
-    return ensemble.members[member].predict(bag.patches, vector, horizons, bag.covariates)
+    return None if vector is None or bool(vector.isnan().all()) else vector
 
 
 def _is_known(ensemble: Ensemble, bag: PatientBag, genes: tuple[str, ...], known: KnownPatients) -> bool:
