@@ -29,6 +29,7 @@ class ExternalSummary:
     excluded     {reason: patients} who could not be predicted;  excluded_at_ingest  records of the source tables
     slides       whether slide features were passed
     recalibration  how the survival curves were recalibrated, one line; empty: they were not
+    subtypes_left_out  why the predicted subtypes are not scored; empty: they are, or the model predicts none
     """
 
     model: str
@@ -46,6 +47,7 @@ class ExternalSummary:
     predictors: str = ""
     slides: bool = True
     recalibration: str = ""
+    subtypes_left_out: str = ""
 
     @property
     def subject(self) -> str:
@@ -166,6 +168,8 @@ def warnings(summary: ExternalSummary, scores: Scores, skipped: Mapping[str, str
     sentences = _left_out(skipped)
     if not known:
         sentences.append("There is no evaluation of the development: no figures and no baselines to compare with.")
+    if summary.subtypes_left_out:
+        sentences.append(f"The predicted subtypes are not scored: {summary.subtypes_left_out}.")
     if summary.excluded:
         count = sum(summary.excluded.values())
         sentences.append(f"{count} patients could not be predicted and are not scored (excluded.csv).")

@@ -27,6 +27,8 @@ METRICS = {
     "intercept": "calibration intercept",
     "oe": "observed / expected events",
     "ici": "ICI",
+    "subtype_auroc": "subtype, AUROC",
+    "subtype_macro_f1": "subtype, macro-F1",
 }
 """Key of metrics.json, without its horizon -> name in the report."""
 

@@ -66,6 +66,7 @@ def compare(
         _genes(ensemble, shared, genes.shape[1]),
         _gene_values(genes[shared], profile.families.get("genes", {})),
         _follow_up(patients),
+        _subtypes(ensemble, patients),
         *_covariates(ensemble, patients, profile),
     ]
 
@@ -126,6 +127,24 @@ def _follow_up(patients: pd.DataFrame) -> ComparedItem:
         what = f"time_months reaches {longest:.6g}, more than {MAX_FOLLOWUP_MONTHS:g}"
         raise DataError(what, "the cohort", "ingest it with the unit of its times (ingest.time_unit)")
     return ComparedItem("follow-up", "months", f"months, up to {longest:.4g}", "same unit")
+
+
+def subtypes_left_out(ensemble: Ensemble, patients: pd.DataFrame) -> str:
+    """Why the subtypes that the model predicts are not scored on these patients; empty where they are."""
+    classes, known = sorted(map(str, patients["subtype"].unique())), set(ensemble.classes)
+    if unknown := [name for name in classes if name not in known]:
+        return f"the model does not predict {', '.join(unknown)}"
+    return f"the cohort has one subtype, {classes[0]}" if len(classes) == 1 else ""
+
+
+def _subtypes(ensemble: Ensemble, patients: pd.DataFrame) -> ComparedItem:
+    classes = ", ".join(sorted(map(str, patients["subtype"].unique())))
+    if len(ensemble.classes) < 2:
+        return ComparedItem("subtypes", ", ".join(ensemble.classes), classes, "not predicted by the model")
+    reason = subtypes_left_out(ensemble, patients)
+    return ComparedItem(
+        "subtypes", ", ".join(ensemble.classes), classes, f"not scored: {reason}" if reason else "scored"
+    )
 
 
 def _covariates(ensemble: Ensemble, patients: pd.DataFrame, profile: ReferenceProfile) -> list[ComparedItem]:

@@ -99,7 +99,8 @@ def subset(predicted: CohortPredictions, patients: Sequence[str]) -> CohortPredi
     """The predictions of these patients alone, in their order."""
     position = {name: row for row, name in enumerate(predicted.patients)}
     rows = [position[name] for name in patients]
-    model = Predictions(predicted.model.risk[rows], predicted.model.survival[rows])
+    subtypes = None if predicted.model.subtypes is None else predicted.model.subtypes.iloc[rows].reset_index(drop=True)
+    model = Predictions(predicted.model.risk[rows], predicted.model.survival[rows], subtypes)
     return replace(
         predicted, patients=tuple(patients), model=model, member=predicted.member[rows], group=predicted.group[rows]
     )

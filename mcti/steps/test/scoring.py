@@ -30,7 +30,7 @@ from mcti.steps.evaluate import baseline_fits
 from mcti.steps.test import comparability, development, prediction
 from mcti.steps.test.comparability import ComparedItem
 from mcti.steps.test.development import Development
-from mcti.steps.test.prediction import CohortPredictions, KnownPatient
+from mcti.steps.test.prediction import CohortPredictions, KnownPatients
 from mcti.steps.test.report_files import ExternalData
 from mcti.storage import Location
 
@@ -90,7 +90,7 @@ def predict_cohort(
     tables, info = CohortTables.read(cohort, features), cohort_tables.read_info(cohort)
     comparability.check_unseen(list(tables.patients["patient_id"].astype(str)), subject.seen())
     items = comparability.compare(subject.record, info, tables.patients, tables.expression, subject.ensemble)
-    horizons, known = np.array(sorted(params.horizons_months)), _known(subject.development)
+    horizons, known = np.array(sorted(params.horizons_months)), KnownPatients.of(subject.development.predictions)
     predicted = prediction.predict(subject.ensemble, tables, horizons, params.risk_groups, known, progress)
     return Trial(cohort, tables, info, items, params, predicted)
 
@@ -101,19 +101,6 @@ class BeforeRecalibration:
 
     model: Predictions
     fit: str
-
-
-def _known(development: Development) -> prediction.KnownPatients:
-    """Development patients by outcome, each with a risk that no other patient of the fold has."""
-    table = development.predictions
-    known: dict[tuple[float, int], list[KnownPatient]] = {}
-    if len(table):
-        table = table[~table.duplicated(["fold", "risk"], keep=False)]
-        for fold, risk, time, event in zip(
-            table["fold"], table["risk"], table["time_months"], table["event"], strict=True
-        ):
-            known.setdefault((float(time), int(event)), []).append(KnownPatient(f"fold_{fold}", float(risk)))
-    return known
 
 
 def one_fold(patients: pd.DataFrame) -> Outcomes:
@@ -139,14 +126,19 @@ def score(
     baselines, skipped = _baselines(subject.development, tables, patients, params, trial.cohort)
     baselines = baselines if before is None else {NOT_RECALIBRATED: before.model, **baselines}
     groups = external.risk_groups_of(outcomes, predicted.group, params.risk_groups)
-    numbers = scores.score(outcomes, {MCTI_KEY: predicted.model, **baselines}, patients, groups, params)
+    left_out = comparability.subtypes_left_out(subject.ensemble, patients)
+    model = replace(predicted.model, subtypes=None) if left_out else predicted.model
+    numbers = scores.score(outcomes, {MCTI_KEY: model, **baselines}, patients, groups, params)
     horizon = float(max(params.horizons_months))
     moments = case_mix.CaseMix.fit(case_mix.variables(patients, predicted.member), horizon)
     return ExternalData(
-        summary=_summary(subject, trial, patients, predicted, before),
+        summary=replace(
+            _summary(subject, trial, patients, predicted, before),
+            subtypes_left_out=left_out if len(subject.ensemble.classes) > 1 else "",
+        ),
         patients=patients,
         outcomes=outcomes,
-        model=predicted.model,
+        model=model,
         baselines=baselines,
         skipped=skipped,
         groups=groups,

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from mcti import storage
 from mcti.params import EvaluateParams
@@ -15,7 +16,7 @@ from mcti.registry.pipeline_run import tracked
 from mcti.registry.recalibrated_ensemble import RecalibrationRecord
 from mcti.steps.task_log import logged
 from mcti.steps.test import prediction, recalibration, report_files, results, scoring
-from mcti.steps.test.prediction import CohortPredictions
+from mcti.steps.test.prediction import CohortPredictions, KnownPatients
 from mcti.steps.test.recalibration import CohortParts
 from mcti.steps.test.results import ExternalResult, RecalibratedResult
 from mcti.steps.test.scoring import BeforeRecalibration, Subject, Trial
@@ -96,7 +97,8 @@ def _after(ensemble: Ensemble, trial: Trial, parts: CohortParts) -> CohortPredic
     before = recalibration.subset(trial.predicted, parts.evidence)
     patients = trial.tables.patients[trial.tables.patients["patient_id"].isin(parts.evidence)]
     tables, horizons = replace(trial.tables, patients=patients), np.array(sorted(trial.params.horizons_months))
-    predicted = prediction.predict(ensemble, tables, horizons, trial.params.risk_groups, {}, lambda *_: None)
+    unknown = KnownPatients.of(pd.DataFrame())  # already compared for the predictions before
+    predicted = prediction.predict(ensemble, tables, horizons, trial.params.risk_groups, unknown, lambda *_: None)
     return replace(before, model=predicted.model, out_of_distribution=predicted.out_of_distribution)
 
 

@@ -7,16 +7,19 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 from sksurv.metrics import concordance_index_censored, concordance_index_ipcw
 from sksurv.util import Surv
 
 from mcti import storage
 from mcti.cohort import tables
+from mcti.dataset.loading import load_dataset
 from mcti.errors import DataError
 from mcti.evaluation import baselines
 from mcti.evaluation.curves import KaplanMeier, censoring_curve
 from mcti.params import EvaluateParams, PredictParams
 from mcti.redaction import hashed
+from mcti.registry import ensemble_files
 from mcti.steps.evaluate import baseline_fits
 from mcti.steps.evaluate.step import evaluate
 from mcti.steps.predict.step import predict
@@ -280,7 +283,53 @@ def test_development_patients_under_other_ids_are_refused(world, tmp_path):
     whole.expression.index = "X-" + whole.expression.index
     write(tmp_path / "renamed", whole)
     features = world / "development" / "features"
-    refused(world, tmp_path, tmp_path / "renamed", features, "70 of 70 patients have outcome and risk of a development")
+    refused(world, tmp_path, tmp_path / "renamed", features, "70 of 70 patients have the risk, and the outcome or S")
+
+
+def test_one_development_patient_with_longer_follow_up_is_refused(world, tmp_path):
+    """The id and the outcome are new, the profile is that of a development patient: risk and S(t) are equal."""
+    development, other = (read(world / name / "cohort") for name in ("development", "other"))
+    name = "N-P-007"
+    row, source = (table.patients["patient_id"] == key for table, key in ((other, name), (development, "P-007")))
+    kept = ["age", "is_female", "size_cm"]
+    for column in kept:
+        other.patients.loc[row, column] = development.patients.loc[source, column].iloc[0]
+    other.patients.loc[row, "time_months"] = 99.0
+    other.expression.loc[name] = development.expression.loc["P-007"]
+    write(tmp_path / "changed", other)
+    features = tmp_path / "features"
+    shutil.copytree(world / "other" / "features", features)
+    shutil.copy(world / "development" / "features" / "P-007-S.h5", features / "P-007-S.h5")
+    refused(world, tmp_path, tmp_path / "changed", features, "1 of 50 patients have the risk, .*'N-P-007'")
+
+
+def test_the_predicted_subtypes_are_scored_where_the_classes_are_the_same(world):
+    """Oracle: scikit-learn, the mean probability over the members."""
+    ensemble = ensemble_files.load(world / "models")
+    *_, metrics = result_of(world)
+    assert len(ensemble.classes) == 2
+    data = load_dataset(world / "other" / "cohort", world / "other" / "features", list(ensemble.genes))
+    column = f"P_{ensemble.classes[0]}"
+    shares = [
+        [
+            member.predict(bag.patches, bag.genes, [12.0], bag.covariates, subtypes=True)[column]
+            for bag in data.bags.values()
+        ]
+        for member in ensemble.members.values()
+    ]
+    truth = [data.classes[bag.subtype] == ensemble.classes[0] for bag in data.bags.values()]
+    area = roc_auc_score(truth, np.mean(shares, axis=0))
+    assert metrics["mcti"]["subtype_auroc"]["value"] == pytest.approx(area, abs=1e-9)
+
+
+def test_other_subtypes_are_not_scored_with_the_reason(world, tmp_path):
+    def rename(whole):
+        whole.patients["subtype"] = np.where(np.arange(len(whole.patients)) % 2, "X", "Y")
+
+    cohort, features = changed(world, tmp_path, rename)
+    result = validate(world, cohort, features, tmp_path / "out")
+    assert "The predicted subtypes are not scored: the model does not predict X, Y." in result.warnings
+    assert "subtype_auroc" not in json.loads((tmp_path / "out" / "metrics.json").read_text())["mcti"]
 
 
 def test_another_endpoint_is_refused(world, tmp_path):
