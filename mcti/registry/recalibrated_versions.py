@@ -2,9 +2,11 @@
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mcti import storage
 from mcti.registry import (
     approvals,
     evidence,
@@ -17,6 +19,7 @@ from mcti.registry import (
 from mcti.registry.recalibrated_ensemble import RecalibrationRecord
 
 PARENT, PARENT_DIGEST = "mcti.parent_version", "mcti.parent_digest"
+_CARD = "card"
 COHORT_MD5, COHORT = "mcti.recalibrated_on", "mcti.recalibrated_on_name"
 
 
@@ -52,7 +55,7 @@ def _create(client: Any, parent: Any, folder: Path, tags: Mapping[str, str], rec
         tempfile.TemporaryDirectory(prefix="mcti-recalibrate-") as scratch,
         tracking.run(experiment, f"recalibrate-{digest[:8]}", tags) as run_id,
     ):
-        tracking.log_files({_evaluation(run.info.run_id, Path(scratch)): evidence.FOLDER})
+        tracking.log_files(_copied(run.info.run_id, digest, record, Path(scratch)))
         mlflow.log_params(run.data.params)
         mlflow.log_metrics(run.data.metrics)
         rows = {"patients": len(record.patients), "events": record.events}
@@ -61,8 +64,17 @@ def _create(client: Any, parent: Any, folder: Path, tags: Mapping[str, str], rec
         return models.create_version(parent.name, address, {**tags, models.RUN: run_id})
 
 
-def _evaluation(run_id: str, scratch: Path) -> Path:
-    return mlflow_client.download(f"runs:/{run_id}/{evidence.FOLDER}", scratch)
+def _copied(run_id: str, digest: str, record: RecalibrationRecord, scratch: Path) -> dict[Path, str]:
+    """Evaluation and card of the parent's run: {folder: name among the artifacts}; the card has the new digest."""
+    folders = {
+        mlflow_client.download(f"runs:/{run_id}/{name}", scratch / name): name for name in (evidence.FOLDER, _CARD)
+    }
+    (card,) = (folder / "card.json" for folder, name in folders.items() if name == _CARD)
+    document = storage.read_json(card)
+    numbers = {name: value for name, value in asdict(record).items() if name != "patients"}
+    changed = {"lineage": {**document["lineage"], "digest": digest}, "recalibration": numbers}
+    storage.write_json(card, document | changed)
+    return folders
 
 
 def _tags(parent: Any, digest: str, record: RecalibrationRecord) -> dict[str, str]:

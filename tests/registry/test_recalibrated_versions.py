@@ -70,6 +70,8 @@ def test_the_whole_way_from_a_registered_model_to_a_recalibrated_champion(world,
     assert (validations[1][0].patients, validations[1][0].ibs_difference) == (160, None)
     assert validations[2][0].patients == after.patients == 160 - after.fit_patients
     assert validations[2][0].ibs_difference == after.ibs_difference
+    card = storage.read_json(evidence.fetch(models.run_of(version), "card.json", tmp_path / "card", "card"))
+    assert (card["lineage"]["digest"], card["recalibration"]["slope"]) == (after.digest, after.slope)
     loaded = models.fetch(f"models:/{NAME}/2", tmp_path / "fetched")
     assert storage.read_json(loaded / "ensemble.json")["recalibration"]["cohort_md5"] == result.cohort_md5
 

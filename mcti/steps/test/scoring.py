@@ -208,4 +208,5 @@ def _summary(
         predictors=", ".join([f"{len(subject.ensemble.genes)} genes", *subject.ensemble.covariates]),
         slides=trial.tables.features is not None,
         recalibration="" if before is None else before.fit,
+        time_ratio=float(patients["time_months"].median()) / subject.development.median_time(),
     )
