@@ -72,7 +72,7 @@ def render(
             for f, caption in figures
         ],
         table_1=table_cells(details["table_1"]),
-        items=details["items"],
+        items=[{**item, "item": _variable(item["item"])} for item in details["items"]],
         warnings=details["warnings"],
         methods=methods(scores, params, known=bool(development), recalibration=summary.recalibration),
         checklist=external_checklist.fill(summary, scores, development, details["skipped"]),
@@ -102,7 +102,7 @@ def case_mix_sentence(mixture: CaseMixComparison | None) -> str:
         return ""
     model = mixture.all_variables
     return (
-        f"Difference of the case mix: the membership model ({', '.join(model.variables)}) separates the two cohorts "
+        f"Difference of the case mix: the membership model ({', '.join(map(_variable, model.variables))}) separates the two cohorts "
         f"with AUC {format_interval(model.auc)} (0.5: equal cohorts, 1: disjoint ones)."
     )
 
@@ -201,7 +201,7 @@ def _mixture(mixture: CaseMixComparison | None) -> dict[str, Any]:
         return {}
     rows = [
         {
-            "name": row["variable"],
+            "name": _variable(row["variable"]),
             "cells": [f"{row[side]['mean']:.4g} ({row[side]['sd']:.3g})" for side in ("development", "validation")]
             + ["–" if row["standardised_difference"] is None else f"{row['standardised_difference']:+.2f}"],
         }
@@ -213,6 +213,11 @@ def _mixture(mixture: CaseMixComparison | None) -> dict[str, Any]:
         "models": [{"name": name, "auc": format_interval(model.auc)} for name, model in models],
         "patients": [mixture.development_patients, mixture.validation_patients],
     }
+
+
+def _variable(name: str) -> str:
+    """The name of a variable in the report: that of Table 1."""
+    return "female" if name == "is_female" else name
 
 
 def _transport(decomposition: Decomposition | None) -> list[dict[str, Any]]:

@@ -66,9 +66,7 @@ def _create(client: Any, parent: Any, folder: Path, tags: Mapping[str, str], rec
 
 def _copied(run_id: str, digest: str, record: RecalibrationRecord, scratch: Path) -> dict[Path, str]:
     """Evaluation and card of the parent's run: {folder: name among the artifacts}; the card has the new digest."""
-    folders = {
-        mlflow_client.download(f"runs:/{run_id}/{name}", scratch / name): name for name in (evidence.FOLDER, _CARD)
-    }
+    folders = {mlflow_client.download(f"runs:/{run_id}/{name}", scratch): name for name in (evidence.FOLDER, _CARD)}
     (card,) = (folder / "card.json" for folder, name in folders.items() if name == _CARD)
     document = storage.read_json(card)
     numbers = {name: value for name, value in asdict(record).items() if name != "patients"}

@@ -54,6 +54,8 @@ def test_the_whole_way_from_a_registered_model_to_a_recalibrated_champion(world,
     after = result.recalibrated
     assert (result.version, after.version) == ("1", "2")
     assert recalibrate(world, tmp_path / "again").recalibrated == after, "one version, also after a repeated call"
+    for name in ("1", "2", "md5", "card"):
+        (tmp_path / name).mkdir()
     with tracking.service() as client:
         parent, version = (models.version_by_number(client, NAME, number) for number in (1, 2))
         assert len(client.search_model_versions(f"name = '{NAME}'")) == 2
