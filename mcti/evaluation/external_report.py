@@ -101,8 +101,9 @@ def case_mix_sentence(mixture: CaseMixComparison | None) -> str:
     if mixture is None:
         return ""
     model = mixture.all_variables
+    names = ", ".join(map(_variable, model.variables))
     return (
-        f"Difference of the case mix: the membership model ({', '.join(map(_variable, model.variables))}) separates the two cohorts "
+        f"Difference of the case mix: the membership model ({names}) separates the two cohorts "
         f"with AUC {format_interval(model.auc)} (0.5: equal cohorts, 1: disjoint ones)."
     )
 
