@@ -62,3 +62,27 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
     return flat
+
+
+ORIGIN = ("encoder_preprocessing", "target_mpp", "target_patch_size", "level")
+"""Attributes of feature files that must be equal besides the encoder."""
+
+
+def feature_difference(
+    actual: Mapping[str, Any], expected: Mapping[str, Any], further: tuple[str, ...] = ()
+) -> tuple[str, Any, Any] | None:
+    """The first attribute in which two sets of features have another origin: (name, actual, expected); None: the same.
+
+    An attribute that one side lacks, or that was declared unknown, is not compared. Where both sides have the SHA-256
+    of the encoder's weights, it is compared instead of the name.
+
+    further  names of other attributes to compare
+    """
+    weights = all(side.get("encoder_weights_sha256") for side in (actual, expected))
+    encoder = "encoder_weights_sha256" if weights else "encoder"
+    for name in (encoder, *ORIGIN, *further):
+        one, other = actual.get(name), expected.get(name)
+        known = all(value and value != "unknown" for value in (one, other))
+        if known and one != other and not (isinstance(other, list) and one in other):
+            return name, one, other
+    return None

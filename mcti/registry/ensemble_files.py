@@ -90,7 +90,9 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def trained_on(folder: Path) -> dict[str, frozenset[str]]:
-    """SHA-256 of the ids of the training patients of each member; `folder` contains fold_*/model.json.
+    """SHA-256 of the ids of the training patients of each member, those of sources and prior included.
+
+    folder  contains fold_*/model.json
 
     Raises DataError when a model.json does not list its patients.
     """
@@ -99,8 +101,14 @@ def trained_on(folder: Path) -> dict[str, frozenset[str]]:
         spec = storage.read_json(path / "model.json")
         if "patients" not in spec:
             raise DataError("the training patients are not listed", str(path / "model.json"), "train this fold again")
-        patients[path.name] = frozenset(as_hash(str(patient)) for patient in spec["patients"])
+        patients[path.name] = seen_patients(spec)
     return patients
+
+
+def seen_patients(spec: Mapping[str, Any]) -> frozenset[str]:
+    """SHA-256 of the id of each patient that a member learned from: training part, sources and prior; of model.json."""
+    records = [spec, *spec.get("sources", ()), spec.get("prior") or {}]
+    return frozenset(as_hash(str(patient)) for record in records for patient in record.get("patients", ()))
 
 
 def digest_of(index: Mapping[str, Any]) -> str:

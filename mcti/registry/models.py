@@ -179,14 +179,21 @@ def _ensemble_folder(folder: Path) -> Path:
 
 
 def _check_digest(folder: Path, version: Any) -> None:
-    """Compare the index with the version's tag. The tag is in another service: write access to S3 is not sufficient."""
+    """Compare the index with the version's tag. The tag is in another service: write access to S3 is not sufficient.
+
+    A version without the tag or the index is refused: who may write tags could otherwise disable the comparison.
+    """
+    where = f"model {version.name}, version {version.version}"
     known, index = version.tags.get(DIGEST), _ensemble_folder(folder) / ensemble_files.INDEX
-    if known is None or not index.exists():
-        return  # not made by `mcti register`
+    if not known:
+        hint = "register its folds with `mcti register`; where it was registered before, see who removed the tag"
+        raise DataError(f"the version has no tag {DIGEST}: its weights cannot be verified", where, hint)
+    if not index.exists():
+        hint = "restore its files from a backup of the bucket, or register the model again"
+        raise DataError(f"{ensemble_files.INDEX} is missing: the weights cannot be verified", where, hint)
     actual = ensemble_files.digest_of(storage.read_json(index))
     if actual != known:
         what = f"the weights are not those that were registered: SHA-256 {actual[:12]}…, not {known[:12]}…"
-        where = f"model {version.name}, version {version.version}"
         raise DataError(what, where, "restore its files from a backup of the bucket, or register the model again")
 
 

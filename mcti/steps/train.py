@@ -20,6 +20,7 @@ from mcti.registry.pipeline_run import tracked
 from mcti.steps.result import StepResult
 from mcti.steps.search.best_settings import BestSettings
 from mcti.steps.task_log import logged
+from mcti.steps.transfer import NO_FILES, TransferFiles, load_transfer, transfer_files
 from mcti.storage import Location
 from mcti.training import devices
 from mcti.training.distributed import ranks
@@ -51,6 +52,7 @@ class FoldJob:
     out: Path
     trace: Path | None = None
     search: Mapping[str, Any] | None = None
+    transfer: TransferFiles = NO_FILES
 
 
 @logged
@@ -98,8 +100,12 @@ def train(  # noqa: PLR0913  (a step: inputs, params, out, options)
     _load.cache_clear()  # the folder may have changed since the last call in this process
     process = ranks()
     # Under torchrun the processes share each fold; without it, each worker has folds of its own.
-    with Pool(_train_job, jobs[0].params.workers if process.world == 1 else 1, len(jobs)) as pool:
-        summaries = pool.map(jobs, progress)
+    workers = jobs[0].params.workers if process.world == 1 else 1
+    with (
+        transfer_files(cohort, features, split, jobs[0].params) as transfer,
+        Pool(_train_job, workers, len(jobs)) as pool,
+    ):
+        summaries = pool.map([replace(job, transfer=transfer) for job in jobs], progress)
     result = _result(summaries, jobs[0].params)
     if process.first:
         _remove_leftovers(Path(out), keep=None if fold is not None or refit else numbers)
@@ -123,8 +129,9 @@ def _job(
 
 
 def _train_job(job: FoldJob, channel: Channel) -> FoldSummary:
+    data = _load(job.cohort, job.features, job.params.modalities)
     return train_fold(
-        _load(job.cohort, job.features, job.params.modalities),
+        data,
         job.split,
         job.params,
         job.out,
@@ -132,6 +139,7 @@ def _train_job(job: FoldJob, channel: Channel) -> FoldSummary:
         progress=channel.progress,
         trace=job.trace,
         search=job.search,
+        transfer=load_transfer(job.transfer, data.genes, job.params.modalities),
     )
 
 

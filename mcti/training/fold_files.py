@@ -135,6 +135,7 @@ def _record(
         "horizons_months": list(params.horizons_months),
         "reference": reference.spec(),
         "trained_bag_cap": outcome.bag_cap,  # below train.bag_cap where the GPU had too little memory for it
+        **({} if outcome.fine_tuning is None else {"fine_tuning": dict(outcome.fine_tuning)}),
     }
 
 

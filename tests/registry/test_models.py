@@ -1,9 +1,14 @@
 """Addresses of registered models."""
 
+import contextlib
+import shutil
+from types import SimpleNamespace
+
 import pytest
 
 from mcti.errors import DataError, UsageError
-from mcti.registry import models
+from mcti.registry import ensemble_files, mlflow_client, models, tracking
+from tests.registry.factories import Run
 
 
 @pytest.mark.parametrize(
@@ -23,3 +28,37 @@ def test_any_other_address_is_refused(address):
 def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         models.fetch(str(tmp_path / "missing"), tmp_path)
+
+
+@pytest.fixture(scope="module")
+def ensemble(tmp_path_factory):
+    root = tmp_path_factory.mktemp("ensemble")
+    return root / "model", ensemble_files.assemble(Run(root).models, root / "model" / "artifacts" / "ensemble")
+
+
+def fetch_with(monkeypatch, tmp_path, folder, tags):
+    """`fetch` of version 2 with these tags, whose files are those of `folder`."""
+    version = SimpleNamespace(name="lung-os", version="2", tags=tags)
+    monkeypatch.setattr(tracking, "service", lambda: contextlib.nullcontext())
+    monkeypatch.setattr(models, "version_at", lambda *_: version)
+    monkeypatch.setattr(mlflow_client, "download", lambda *_: folder)
+    return models.fetch("models:/lung-os@champion", tmp_path)
+
+
+def test_a_version_whose_files_have_the_tagged_digest_is_fetched(monkeypatch, tmp_path, ensemble):
+    folder, digest = ensemble
+    assert fetch_with(monkeypatch, tmp_path, folder, {models.DIGEST: digest}) == folder / "artifacts" / "ensemble"
+
+
+@pytest.mark.parametrize("tags", [{}, {models.DIGEST: ""}], ids=["removed", "empty"])
+def test_a_version_without_its_digest_tag_is_refused(monkeypatch, tmp_path, ensemble, tags):
+    with pytest.raises(DataError, match=r"has no tag mcti\.digest.*lung-os, version 2"):
+        fetch_with(monkeypatch, tmp_path, ensemble[0], tags)
+
+
+def test_a_version_without_the_index_of_its_files_is_refused(monkeypatch, tmp_path, ensemble):
+    bare = tmp_path / "model" / "artifacts" / "ensemble"
+    shutil.copytree(ensemble[0] / "artifacts" / "ensemble", bare)
+    (bare / ensemble_files.INDEX).unlink()
+    with pytest.raises(DataError, match=r"ensemble\.json is missing.*lung-os, version 2"):
+        fetch_with(monkeypatch, tmp_path, tmp_path / "model", {models.DIGEST: ensemble[1]})

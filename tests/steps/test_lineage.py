@@ -142,7 +142,7 @@ def test_weights_without_a_recorded_digest_are_not_verified(version):
     address, _ = version
     with tracking.service() as client:
         client.delete_model_version_tag("chained", address.rpartition("/")[2], models.DIGEST)
-    with pytest.raises(DataError, match="weights"):
+    with pytest.raises(DataError, match=r"weights: the version has no tag mcti\.digest"):
         lineage(address)
 
 
