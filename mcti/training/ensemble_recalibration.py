@@ -51,7 +51,7 @@ def fit(members: Sequence[MemberCurves], time_months: Tensor, event: Tensor) -> 
         hazard = hazard_increments(torch.stack(curves).mean(0))
         return float((exposed * hazard - ended * hazard.log()).sum())
 
-    found = optimize.minimize(
+    minimum = optimize.minimize(
         loss,
         x0=np.array([0.0, 1.0]),
         method="Nelder-Mead",
@@ -59,7 +59,7 @@ def fit(members: Sequence[MemberCurves], time_months: Tensor, event: Tensor) -> 
         # SciPy's own simplex has edges of 0.00025 for a start of 0.
         options={"initial_simplex": [[0.0, 1.0], [0.5, 1.0], [0.0, 0.5]], "xatol": 1e-8, "fatol": 1e-10},
     )
-    return float(found.x[0]), float(found.x[1])
+    return float(minimum.x[0]), float(minimum.x[1])
 
 
 def _common_edges(members: Sequence[MemberCurves]) -> list[float]:

@@ -13,7 +13,7 @@ from mcti.steps.promote.step import promote
 from mcti.steps.register import register
 from mcti.steps.test.step import test as step
 from mcti.steps.train import train
-from tests.steps.test.test_step import read, varied, write
+from tests.steps.test.factories import read, varied, write
 from tests.training.factories import folders, settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]

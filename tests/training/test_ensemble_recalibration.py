@@ -57,8 +57,8 @@ def test_one_member_has_the_numbers_of_the_recalibration_in_training():
     """Oracle: the fit of mcti/training/recalibration.py, by Newton's method on the profile likelihood."""
     survival, time, event = simulated(count=400)
     expected = recalibration.fit(HeldOutCurves(survival, time, event), EDGES)
-    found = ensemble_recalibration.fit([MemberCurves(Model(), survival)], time, event)
-    assert found == pytest.approx((expected.intercept, expected.slope), abs=1e-5)
+    fitted = ensemble_recalibration.fit([MemberCurves(Model(), survival)], time, event)
+    assert fitted == pytest.approx((expected.intercept, expected.slope), abs=1e-5)
     centre = ensemble_recalibration.centre_of(MemberCurves(Model(), survival), time, event)
     assert centre == pytest.approx(expected.centre, abs=1e-12)
 

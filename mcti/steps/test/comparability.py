@@ -33,14 +33,14 @@ class ComparedItem:
     verdict: str
 
 
-def check_unseen(patients: Sequence[str], seen: Mapping[str, frozenset[str]]) -> None:
+def check_unseen(patients: Sequence[str], used: Mapping[str, frozenset[str]]) -> None:
     """Check that no patient of the cohort was used for the model, by the SHA-256 of the ids.
 
-    seen  {use of the patients: hashes of their ids}, such as the development
+    used  {use of the patients: hashes of their ids}, such as the development
 
     Raises DataError with the number of such patients, and the first of them.
     """
-    for use, hashes in seen.items():
+    for use, hashes in used.items():
         known = sorted(patient for patient in patients if hashed(patient) in hashes)
         if known:
             what = f"{len(known)} of {len(patients)} patients belong to the {use} of the model, the first: {known[0]!r}"
@@ -130,7 +130,7 @@ def _follow_up(patients: pd.DataFrame) -> ComparedItem:
 
 
 def subtypes_left_out(ensemble: Ensemble, patients: pd.DataFrame) -> str:
-    """Why the subtypes that the model predicts are not scored on these patients; empty where they are."""
+    """Why the subtypes that the model predicts are not scored on these patients (n rows); empty where they are."""
     classes, known = sorted(map(str, patients["subtype"].unique())), set(ensemble.classes)
     if unknown := [name for name in classes if name not in known]:
         return f"the model does not predict {', '.join(unknown)}"

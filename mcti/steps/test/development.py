@@ -49,7 +49,7 @@ class Development:
         return bool(self.metrics)
 
     def median_time(self) -> float:
-        """Median of time_months of the evaluated patients; NaN: unknown."""
+        """Median of time_months of the evaluated patients, in months; NaN: unknown."""
         if "time_months" not in self.predictions:
             return math.nan
         median = float(self.predictions.drop_duplicates("patient_id")["time_months"].median())

@@ -39,11 +39,11 @@ class KnownPatients:
 
     @classmethod
     def of(cls, evaluated: pd.DataFrame) -> "KnownPatients":
-        """Of the out-of-fold predictions with outcomes; a risk that several patients of a fold have is left out."""
+        """Of (n,) out-of-fold predictions with outcomes; a risk that several patients of a fold have is left out."""
         if evaluated.empty:
             return cls({}, {}, {}, {})
         table = evaluated[~evaluated.duplicated(["fold", "risk"], keep=False)].sort_values("risk")
-        columns = [name for name in table if str(name).startswith("S_")]
+        columns = [str(name) for name in table if str(name).startswith("S_")]
         parts = {f"fold_{fold}": rows for fold, rows in table.groupby("fold")}
         return cls(
             {name: rows["risk"].to_numpy(dtype=np.float64) for name, rows in parts.items()},

@@ -1,4 +1,4 @@
-"""Scores of a model on a cohort that it never saw, beside its development and the baselines fitted there."""
+"""Scores of a model on a cohort that it never saw, with its development and the baselines fitted there."""
 
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -61,7 +61,7 @@ class Subject:
         record = storage.read_json(ensemble_files.fold_folders(folder)[0] / "model.json").get("cohort", {})
         return cls(known.name or Path(model).name, known.version, ensemble, known, record, folder)
 
-    def seen(self) -> dict[str, frozenset[str]]:
+    def used_patients(self) -> dict[str, frozenset[str]]:
         """SHA-256 of the ids of the patients that were used for the model, by their use."""
         trained = ensemble_files.trained_on(self.folder).values()
         recalibrated_on = recalibrated_ensemble.recalibrated_on(self.folder)
@@ -88,7 +88,7 @@ def predict_cohort(
     Raises DataError as `mcti.steps.test.step.test` does.
     """
     tables, info = CohortTables.read(cohort, features), cohort_tables.read_info(cohort)
-    comparability.check_unseen(list(tables.patients["patient_id"].astype(str)), subject.seen())
+    comparability.check_unseen(list(tables.patients["patient_id"].astype(str)), subject.used_patients())
     items = comparability.compare(subject.record, info, tables.patients, tables.expression, subject.ensemble)
     horizons, known = np.array(sorted(params.horizons_months)), KnownPatients.of(subject.development.predictions)
     predicted = prediction.predict(subject.ensemble, tables, horizons, params.risk_groups, known, progress)

@@ -14,7 +14,7 @@ from mcti.steps.predict.step import predict
 from mcti.steps.test import recalibration
 from mcti.steps.test.step import test as step
 from mcti.steps.train import train
-from tests.steps.test.test_step import read, varied, write
+from tests.steps.test.factories import read, varied, write
 from tests.training.factories import folders, settings
 
 PARAMS = EvaluateParams(
@@ -124,7 +124,7 @@ def test_the_same_bytes_on_every_run(world, tmp_path):
         assert (tmp_path / "again" / path.relative_to(world / "out")).read_bytes() == path.read_bytes(), path
 
 
-def test_too_few_events_for_fit_or_evidence_are_refused(world, tmp_path):
+def test_too_small_a_number_of_events_is_refused(world, tmp_path):
     with pytest.raises(DataError, match=r"events for the recalibration, fewer than 20 in the cohort"):
         recalibrate(world, tmp_path / "out", share=0.05)
     with pytest.raises(DataError, match=r"events for its evidence, fewer than 20 in the cohort"):
