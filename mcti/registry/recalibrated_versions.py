@@ -1,5 +1,6 @@
 """Versions that are recalibrated copies of another version, their parent (docs/external-validation.md)."""
 
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -60,7 +61,8 @@ def _create(client: Any, parent: Any, folder: Path, tags: Mapping[str, str], rec
         mlflow.log_metrics(run.data.metrics)
         rows = {"patients": len(record.patients), "events": record.events}
         tracking.log_dataset(record.cohort, record.cohort_md5, rows, context="recalibration")
-        address = models.log(folder, digest)
+        # MLflow stores an artifact under the name of its folder, which `models.fetch` reads.
+        address = models.log(Path(shutil.copytree(folder, Path(scratch, "ensemble"))), digest)
         return models.create_version(parent.name, address, {**tags, models.RUN: run_id})
 
 
@@ -77,8 +79,10 @@ def _copied(run_id: str, digest: str, record: RecalibrationRecord, scratch: Path
 
 def _tags(parent: Any, digest: str, record: RecalibrationRecord) -> dict[str, str]:
     """The tags of the parent that describe its training and evaluation, and those of the recalibration."""
-    own = (approvals.APPROVED, approvals.REGISTERED_BY, external_validations.TAG, models.RUN)
-    kept = {key: value for key, value in parent.tags.items() if key.startswith("mcti.") and not key.startswith(own)}
+    excluded = (approvals.APPROVED, approvals.REGISTERED_BY, external_validations.TAG, models.RUN)
+    kept = {
+        key: value for key, value in parent.tags.items() if key.startswith("mcti.") and not key.startswith(excluded)
+    }
     return {
         **kept,
         "mcti.step": "test",
