@@ -22,6 +22,10 @@ def describe_differences(changes: list[tuple[str, Any, Any]], template: str) -> 
     return shown + (f" and {len(changes) - SHOWN} more" if len(changes) > SHOWN else "")
 
 
+_SHARED_DIGESTS = ("code", "sources", "prior")
+"""Entries of `digests` in model.json that the folds of one model have in common."""
+
+
 def check_folds(specs: Mapping[str, Mapping[str, Any]]) -> None:
     """Check that the folds belong to one model; specs: location -> content of its model.json.
 
@@ -37,7 +41,7 @@ def check_folds(specs: Mapping[str, Mapping[str, Any]]) -> None:
     first, *others = comparable
     for where in others:
         one, other = (
-            {"train": shared_settings(spec), "code": spec.get("digests", {}).get("code")}
+            {"train": shared_settings(spec), **{name: spec.get("digests", {}).get(name) for name in _SHARED_DIGESTS}}
             for spec in (specs[first], specs[where])
         )
         if changes := differences(one, other):

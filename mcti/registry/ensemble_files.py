@@ -138,11 +138,13 @@ def _refit_folder(models: Path, folds: Sequence[Path]) -> Path:
     if not (folder / "model.json").exists():
         raise DataError("no refit", str(folder), "run `mcti train --refit`, or set register.predictor to cv_ensemble")
     refit, fold = (storage.read_json(path / "model.json") for path in (folder, folds[0]))
-    code = [spec.get("digests", {}).get("code") for spec in (refit, fold)]
+    one, other = (spec.get("digests", {}) for spec in (refit, fold))
     all_patients = {patient for path in folds for patient in storage.read_json(path / "model.json")["patients"]}
     differences = {
         "settings": compatibility.shared_settings(refit) != compatibility.shared_settings(fold),
-        "code": code[0] != code[1],
+        "code": one.get("code") != other.get("code"),
+        "sources": one.get("sources") != other.get("sources"),
+        "prior": one.get("prior") != other.get("prior"),
         "patients": set(refit["patients"]) != all_patients,
     }
     if any(differences.values()):

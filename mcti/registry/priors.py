@@ -20,6 +20,14 @@ class PriorFiles:
     slides: bool = True
 
 
+def version_of_prior(address: str) -> dict[str, str]:
+    """Name, version and digest of the version at an address; errors as in `fetch_prior`. No file is downloaded."""
+    with tracking.service() as client:
+        registered = models.version_at(client, address)
+    digest = registered.tags.get(models.DIGEST, "")
+    return {"name": str(registered.name), "version": str(registered.version), "digest": str(digest)}
+
+
 def fetch_prior(address: str, scratch: Path) -> PriorFiles:
     """Download the version at models:/NAME@ALIAS or models:/NAME/VERSION into `scratch`.
 

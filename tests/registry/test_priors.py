@@ -7,6 +7,7 @@ from mcti.redaction import hashed
 from mcti.registry import ensemble_files
 from mcti.registry.priors import PriorFiles, read_prior
 from tests.registry.factories import GENES, Run
+from tests.registry.test_transfer_origin import SPEC
 
 
 def change_specs(models, change):
@@ -28,8 +29,8 @@ def with_profile(spec):
         "continuous": [],
     }
     spec["cohort"] = {"name": "luad", "endpoint": "OS", "expression_scale": "log2", "patients": 8}
-    spec["sources"] = [{"name": "brca", "patients": [hashed("S-1")]}]
-    spec["prior"] = {"name": "older", "patients": [hashed("T-1")]}
+    spec["sources"] = [SPEC["sources"][0] | {"patients": [hashed("S-1")]}]
+    spec["prior"] = {"name": "older", "version": "1", "digest": "0" * 64, "patients": [hashed("T-1")]}
 
 
 def files(run, root):
