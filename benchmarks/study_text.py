@@ -55,7 +55,7 @@ on TCGA itself, without labels: those results are transductive.
 POOLING = """Random-effects means over the cohorts (Paule and Mandel; 95 % interval of Hartung and Knapp); tau is the
 standard deviation between cohorts. The bootstrap over patients treats the fitted models as fixed. The protocol (folds,
 settings, sources, contrasts) was recorded in `study/COHORT/protocol.json` before the first fit, and no setting was
-chosen by the results of a test fold below. Goals are judged on folds by site."""
+chosen by the results of a test fold below. Goals are evaluated on folds by site."""
 NOTES = """## How to read it
 
 * *corrected for folds*: interval of the mean difference over folds by Nadeau and Bengio (2003). The bootstrap over

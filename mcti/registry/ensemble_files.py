@@ -4,15 +4,17 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcti import storage
 from mcti.errors import DataError
 from mcti.model import compatibility
-from mcti.model.reference_profile import ReferenceProfile
-from mcti.model.trained import TrainedModel
 from mcti.redaction import as_hash, hashed
-from mcti.registry.ensemble import Ensemble
+
+if TYPE_CHECKING:  # they import torch, which comparing hashes does not need
+    from mcti.model.reference_profile import ReferenceProfile
+    from mcti.model.trained import TrainedModel
+    from mcti.registry.ensemble import Ensemble
 
 INDEX = "ensemble.json"
 REFIT = "refit"
@@ -55,13 +57,14 @@ def member_folders(models: Path, *, refit: bool = False) -> list[Path]:
     return [*folds, _refit_folder(models, folds)] if refit else folds
 
 
-def load(folder: Path) -> Ensemble:
+def load(folder: Path) -> "Ensemble":
     """The ensemble in `folder`: what `assemble` wrote, or the folds as `mcti train` wrote them.
 
     Raises DataError when a file is missing, altered, not a safetensors file, or contains a NaN or infinite weight.
     """
-    index = read_index(folder)
-    folders = [folder / name for name in sorted(index["members"], key=_fold_number)]
+    from mcti.registry.ensemble import Ensemble
+
+    index, folders = verified_index(folder)
     spec = storage.read_json(folders[0] / "model.json")
     return Ensemble(
         members={path.name: _read_member(path) for path in folders},
@@ -74,19 +77,23 @@ def load(folder: Path) -> Ensemble:
     )
 
 
-def read_index(folder: Path) -> dict[str, Any]:
-    """The index of the ensemble in `folder`: hashes of the files by member, and the members of each patient.
+def verified_index(folder: Path) -> tuple[dict[str, Any], list[Path]]:
+    """The index of the ensemble in `folder`, and the folders of its members; every file is compared with its SHA-256.
 
-    Raises DataError as `load` does for a missing or altered file.
+    Folds as `mcti train` wrote them have no index: it is computed from their files.
+
+    Raises DataError when a file is missing or altered.
     """
     if (folder / INDEX).exists():
-        index: dict[str, Any] = storage.read_json(folder / INDEX)
-        for name in sorted(index["members"], key=_fold_number):
-            _check_unaltered(folder / name, index["members"][name])
-        return index
-    folders = fold_folders(folder)
-    _check_compatible(folders)
-    return {"members": {path.name: file_hashes(path) for path in folders}, "assigned": _assigned(folders)}
+        index = storage.read_json(folder / INDEX)
+        folders = [folder / name for name in sorted(index["members"], key=_fold_number)]
+        for path in folders:
+            _check_unaltered(path, index["members"][path.name])
+    else:
+        folders = fold_folders(folder)
+        index = {"members": {path.name: file_hashes(path) for path in folders}, "assigned": _assigned(folders)}
+        _check_compatible(folders)
+    return index, folders
 
 
 def trained_on(folder: Path) -> dict[str, frozenset[str]]:
@@ -183,7 +190,9 @@ def _check_unaltered(folder: Path, expected: Mapping[str, str]) -> None:
             )
 
 
-def _read_profiles(folders: Sequence[Path]) -> dict[str, ReferenceProfile]:
+def _read_profiles(folders: Sequence[Path]) -> "dict[str, ReferenceProfile]":
+    from mcti.model.reference_profile import ReferenceProfile
+
     profiles = {}
     for folder in folders:
         spec = storage.read_json(folder / "model.json")
@@ -206,9 +215,11 @@ def _assigned(folders: Sequence[Path]) -> dict[str, list[str]]:
     return dict(sorted(assigned.items()))
 
 
-def _read_member(folder: Path) -> TrainedModel:
+def _read_member(folder: Path) -> "TrainedModel":
     from safetensors import SafetensorError
     from safetensors.torch import load_file
+
+    from mcti.model.trained import TrainedModel
 
     path = folder / "weights.safetensors"
     try:

@@ -4,12 +4,15 @@ import re
 from collections.abc import Mapping
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcti import storage
 from mcti.errors import DataError, UsageError
-from mcti.registry import ensemble_files, mlflow_client, prediction_columns, tracking
-from mcti.registry.ensemble import Ensemble
+from mcti.registry import ensemble_files, mlflow_client, tracking
+from mcti.registry.rest import ApiError
+
+if TYPE_CHECKING:  # imports torch
+    from mcti.registry.ensemble import Ensemble
 
 DIGEST, EVALUATION, RUN = "mcti.digest", "mcti.evaluation_md5", "mcti.run_id"
 CONTRACT = "mcti.contract"  # passed | failed | unknown: result of `mcti validate` on the cohort
@@ -24,9 +27,7 @@ def version_by_digest(client: Any, name: str, digest: str) -> Any | None:
 
 def log(folder: Path, digest: str) -> str:
     """Log the ensemble in `folder` (of `ensemble_files.assemble`) into the active run; its `models:/m-…` address."""
-    import mlflow
-
-    logged = mlflow.pyfunc.log_model(name="model", **_as_mlflow(folder), metadata={DIGEST: digest})
+    logged = mlflow_client.load().pyfunc.log_model(name="model", **_as_mlflow(folder), metadata={DIGEST: digest})
     return str(logged.model_uri)
 
 
@@ -50,18 +51,14 @@ def _as_mlflow(folder: Path) -> dict[str, Any]:
 
 def create_version(name: str, address: str, tags: Mapping[str, str]) -> Any:
     """A new version of `name`; it appears complete and with its tags, or not at all."""
-    import mlflow
-
-    return mlflow.register_model(address, name, tags=dict(tags))
+    return mlflow_client.load().register_model(address, name, tags=dict(tags))
 
 
 def version_by_alias(client: Any, name: str, alias: str) -> Any | None:
     """The version that carries the alias, or None."""
-    from mlflow.exceptions import MlflowException
-
     try:
         return client.get_model_version_by_alias(name, alias)
-    except MlflowException as error:
+    except ApiError as error:
         if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             return None
         raise
@@ -72,11 +69,9 @@ def version_by_number(client: Any, name: str, number: int) -> Any:
 
     Raises DataError when there is none.
     """
-    from mlflow.exceptions import MlflowException
-
     try:
         return client.get_model_version(name, str(number))
-    except MlflowException as error:
+    except ApiError as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         known = ", ".join(sorted((v.version for v in client.search_model_versions(f"name = '{name}'")), key=int))
@@ -126,11 +121,9 @@ def require_digest(version: Any, digest: str) -> None:
 
 def exists(client: Any, name: str, number: int) -> bool:
     """Whether version `number` of `name` exists, that is, was not deleted."""
-    from mlflow.exceptions import MlflowException
-
     try:
         client.get_model_version(name, str(number))
-    except MlflowException as error:
+    except ApiError as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return False
@@ -161,7 +154,7 @@ def fetch(location: str, scratch: Path) -> Path:
         with tracking.service() as client:
             version = version_at(client, location)
             # By number: the alias may move during the download.
-            folder = mlflow_client.download(f"models:/{version.name}/{version.version}", scratch)
+            folder = client.download_version(version.name, version.version, scratch)
         _check_digest(folder, version)
     elif location.startswith(("runs:/", "mlflow-artifacts:/")):
         with tracking.service():
@@ -202,10 +195,12 @@ def requirements() -> list[str]:
     return [f"{name}=={installed(name)}" for name in ("mcti", "torch", "safetensors", "pandas", "numpy")]
 
 
-def _signature(loaded: Ensemble) -> Any:
+def _signature(loaded: "Ensemble") -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import AnyType, Map
+
+    from mcti.registry import prediction_columns
 
     # The values are numbers but are not declared as such: MLflow would convert every row and gene with pandas twice,
     # which costs ten times the forward pass. The served model checks each value itself (pyfunc_model.py).
@@ -227,7 +222,7 @@ def _signature(loaded: Ensemble) -> Any:
     return ModelSignature(inputs=Schema(columns), outputs=Schema(outputs), params=ParamSchema(parameters))
 
 
-def _example(loaded: Ensemble) -> Any:
+def _example(loaded: "Ensemble") -> Any:
     """A synthetic patient: all genes 0, two patches of zeros; no patient's data may be in the registry."""
     import pandas as pd
 

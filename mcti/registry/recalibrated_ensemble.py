@@ -38,7 +38,7 @@ def write(folder: Path, recalibrations: Mapping[str, Recalibration], record: Rec
 
     recalibrations  {member: recalibration}, which replaces that of the training (train.recalibration_folds)
     """
-    index = ensemble_files.read_index(folder)
+    index, _ = ensemble_files.verified_index(folder)
     for name in index["members"]:
         spec = storage.read_json(folder / name / "model.json")
         fitted = spec["fitted"] | ({_KEY: asdict(recalibrations[name])} if name in recalibrations else {})

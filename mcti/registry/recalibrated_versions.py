@@ -47,9 +47,7 @@ def create(parent_address: str, folder: Path, digest: str) -> int:
 
 
 def _create(client: Any, parent: Any, folder: Path, tags: Mapping[str, str], record: RecalibrationRecord) -> Any:
-    import mlflow
-
-    run = client.get_run(models.run_of(parent))
+    mlflow, run = mlflow_client.load(), client.get_run(models.run_of(parent))
     experiment = client.get_experiment(run.info.experiment_id).name
     digest = tags[models.DIGEST]
     with (

@@ -105,11 +105,11 @@ def _weights(client: Any, version: Any, scratch: Path) -> list[Link]:
     known = version.tags.get(models.DIGEST, "")
     try:
         folder = models.fetch(f"models:/{version.name}/{version.version}", scratch / "model")
-        loaded = ensemble_files.load(folder)
+        _, members = ensemble_files.verified_index(folder)
     except DataError as error:
         return [Link(what="weights", value=known, state="FAULT", note=str(error))]
-    weights = Link(what="weights", value=known, state="verified", note=f"{len(loaded.members)} folds")
-    spec = storage.read_json(folder / sorted(loaded.members)[0] / "model.json")
+    weights = Link(what="weights", value=known, state="verified", note=f"{len(members)} folds")
+    spec = storage.read_json(min(members) / "model.json")
     return [weights, *_transfer(client, transfer_origin.transfer_of(spec))]
 
 
