@@ -7,6 +7,7 @@ the baselines; a study compares all of these models on the same folds.
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,7 @@ from mcti.model.trained import TrainedModel
 from mcti.params import TrainParams
 from mcti.params.variants import ABLATIONS, COMPARATORS
 from mcti.training import folds as folding
-from mcti.training.loop import train
+from mcti.training.fine_tuning import train
 
 ENSEMBLE = "mcti+cox"
 COX_WEIGHTS: Mapping[str, float | None] = {"mcti": 0.0, "cox_branch": 1.0, ENSEMBLE: None}
@@ -107,7 +108,9 @@ def fit_networks(
         transfer = Transfer()
     elif not sources:
         raise UsageError("a model with transfer needs other cohorts", "the study", "add cohorts to the folder")
-    changes = {"preset": NETWORKS[names[0]]} | ({} if ensemble else {"cox_weight": 0.0})
+    changes: dict[str, Any] = {"preset": NETWORKS[names[0]]} | ({} if ensemble else {"cox_weight": 0.0})
+    if all(COX_WEIGHTS.get(name.removesuffix(TRANSFER)) == 1 for name in names):
+        changes |= {"cox_weight": 1.0, "epochs": 1}  # the network has no weight
     where, key = f"{run}, fold {split.fold}", ("fold", split.fold)
     settings, bags = params.model_copy(update=changes), patients.bags(split.train)
     model = train(folding.prepare(patients.data, bags, settings, key, where, transfer)).model

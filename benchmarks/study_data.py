@@ -97,9 +97,9 @@ def sources(target: Cohort, others: Sequence[Cohort]) -> tuple[Dataset, ...]:
 
     Raises DataError when a cohort has a patient of the target
     """
-    own = set(target.patients.data.bags)
+    of_target = set(target.patients.data.bags)
     for other in others:
-        if common := sorted(own & set(other.patients.data.bags)):
+        if common := sorted(of_target & set(other.patients.data.bags)):
             what = f"patient {common[0]!r} is also in cohort {target.name} ({len(common)} such patients)"
             raise DataError(what, f"source {other.name}", "leave this source out (--sources)")
     return tuple(other.patients.data.with_genes(target.patients.data.genes) for other in others)

@@ -109,7 +109,7 @@ def pooled_contrasts(rows: Sequence[Mapping[str, Any]], scheme: str, cohorts: in
 
 
 def reached(goal: Goal, figures: Mapping[str, Any] | None, cohorts: int) -> str:
-    """yes | no | not measured; a goal is judged on all cohorts of the study."""
+    """yes | no | not measured; a goal is evaluated on all cohorts of the study."""
     if figures is None or figures["cohorts"] < cohorts:
         return "not measured"
     above = not goal.above_zero or (figures["low"] is not None and figures["low"] > 0)

@@ -124,10 +124,15 @@ def source_names(args: argparse.Namespace, target: str) -> list[str]:
 
 
 def jobs(planned: Iterable[Unit]) -> list[tuple[Unit, ...]]:
-    """Units of one training run together (`model_zoo.training_run`), in the order of the first of each."""
+    """Units that one worker does together, in the order of the first of each.
+
+    Those of one training run (`model_zoo.training_run`); with transfer also the folds of one seed, which start from the
+    same pretrained network.
+    """
     together: dict[tuple[str, str, str, int, int], list[Unit]] = {}
     for unit in planned:
-        key = (unit.cohort, unit.scheme, model_zoo.training_run(unit.model), unit.seed, unit.fold)
+        fold = -1 if unit.model.endswith(model_zoo.TRANSFER) else unit.fold
+        key = (unit.cohort, unit.scheme, model_zoo.training_run(unit.model), unit.seed, fold)
         together.setdefault(key, []).append(unit)
     return [tuple(group) for group in together.values()]
 
@@ -191,9 +196,9 @@ def work(args: argparse.Namespace, planned: list[Unit], started: float) -> None:
 
 def _say(done: int, of: int, job: tuple[Unit, ...], started: float) -> None:
     minutes, first = (time.monotonic() - started) / 60, job[0]
-    names = ", ".join(unit.model for unit in job)
-    where = f"{first.cohort} {first.scheme} seed {first.seed} fold {first.fold}"
-    print(f"{minutes:6.1f} min  {done}/{of}  {where}: {names}", file=sys.stderr, flush=True)
+    names, folds = (dict.fromkeys(getattr(unit, field) for unit in job) for field in ("model", "fold"))
+    where = f"{first.cohort} {first.scheme} seed {first.seed} fold {' '.join(map(str, folds))}"
+    print(f"{minutes:6.1f} min  {done}/{of}  {where}: {', '.join(names)}", file=sys.stderr, flush=True)
 
 
 @cache
@@ -219,20 +224,24 @@ def _sources(args: argparse.Namespace, target: study_data.Cohort) -> tuple[Datas
 
 
 def _do(args: argparse.Namespace, job: tuple[Unit, ...]) -> None:
-    """Fit, predict, write; a file is there whole or not at all."""
+    """Fit, predict, write, fold by fold; a file is there whole or not at all."""
     from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(1)
     first, cohort = job[0], _cohort(args, job[0].cohort)
-    part = next(p for p in cohort.folds[first.scheme] if p.fold == first.fold)
     others = _sources(args, cohort) if first.model.endswith(model_zoo.TRANSFER) else ()
-    with threadpool_limits(1):
-        tables = predict(cohort, part, job, others)
-    for unit, table in tables.items():
-        file = unit.file(args.out)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as draft:
-            draft.write_text(table.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
+    for part in cohort.folds[first.scheme]:
+        if units_of_fold := tuple(unit for unit in job if unit.fold == part.fold):
+            with threadpool_limits(1):
+                tables = predict(cohort, part, units_of_fold, others)
+            for unit, table in tables.items():
+                _write(unit.file(args.out), table)
+
+
+def _write(file: Path, table: pd.DataFrame) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as draft:
+        draft.write_text(table.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
 
 
 def predict(

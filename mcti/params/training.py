@@ -127,8 +127,8 @@ class TrainParams(Params):
         description="registered model that training starts from: models:/NAME@ALIAS or models:/NAME/VERSION; null: "
         "none (docs/transfer.md)",
     )
-    fine_tuning: Literal["auto", "none", "frozen", "partial", "full"] = Field(
-        "auto",
+    fine_tuning: Literal["none", "frozen", "partial", "full", "auto"] = Field(
+        "none",
         description="layers of a network pretrained on `sources` or `prior` that training changes; none: it is not "
         "pretrained; frozen: heads; partial: all but the branches; full: all; auto: the best in inner folds; "
         "unused without sources and prior",

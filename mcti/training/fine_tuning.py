@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,13 +52,15 @@ def train(
     inner = len(choices) * INNER_FOLDS if len(choices) > 1 else 0
     runs = SuccessiveRuns(progress, 1 + inner + bool(task.sources))
     start = _start(task, checkpointing, runs)
+    runs.finished = int(bool(task.sources))
     losses = _compare(task, start, choices, checkpointing, runs) if inner else {}
     choice = min(losses, key=lambda name: losses[name]) if losses else choices[0]
     if losses:
         shown = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
         _log.info("%s: fine-tuning %s; survival loss in inner folds: %s", task.where, choice, shown)
     outcome = loop.train(_with(task, start, choice), checkpointing=checkpointing, progress=runs.progress, trace=trace)
-    return dataclasses.replace(outcome, fine_tuning={"choice": choice, "inner_loss": losses})
+    finite = {name: loss if math.isfinite(loss) else None for name, loss in losses.items()}
+    return dataclasses.replace(outcome, fine_tuning={"choice": choice, "inner_loss": finite})
 
 
 def choices_of(task: Task) -> list[str]:
@@ -102,7 +105,6 @@ def _compare(
             return {"none": float("nan")}
         held_out = [bag for bag, fold in zip(task.bags, fold_of, strict=True) if fold == number]
         for choice in choices:
-            runs.finished += 1
             try:
                 model = loop.train(
                     _with(inner, start, choice),
@@ -112,7 +114,7 @@ def _compare(
                 sums[choice] += float(survival_losses(model, held_out, task.params).sum())
             except Diverged:
                 sums[choice] = float("inf")
-    runs.finished += 1
+            runs.finished += 1
     return {choice: total / len(task.bags) for choice, total in sums.items()}
 
 
@@ -158,7 +160,7 @@ def _prior_start(task: Task) -> Start | None:
     names = sorted(task.prior.members)
     fold = 0 if task.sources else max(0, next((part for part in task.seed_key if isinstance(part, int)), 0))
     model = task.prior.members[names[fold % len(names)]]
-    return Start(model.config, model.net.state_dict(), slides=task.same_encoder)
+    return Start(model.config, model.net.state_dict(), slides=task.prior.slides)
 
 
 def _inner_checkpoints(checkpointing: CheckpointConfig | None, name: str) -> CheckpointConfig | None:

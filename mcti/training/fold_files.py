@@ -17,6 +17,7 @@ from mcti.model.reference_profile import ReferenceProfile
 from mcti.model.trained import TrainedModel
 from mcti.params import TrainParams
 from mcti.redaction import hashed
+from mcti.training.batched_risks import batched_risks
 from mcti.training.loop import Outcome
 
 _CURVES = ("loss", "survival", "subtype", "instance", "c_index", "learning_rate")
@@ -126,7 +127,7 @@ def _record(
     model = outcome.model
     hashes = {hashed(bag.patient_id): bag for bag in train_bags}
     sample = [hashes[name] for name in sorted(hashes)[:REFERENCE_PATIENTS]]
-    train_risks = [row["risk"] for row in predict(model, sample, params.horizons_months)]
+    train_risks = batched_risks(model, sample)
     events, genes, covariates = sum(bag.event for bag in train_bags), model.config.genes, model.config.covariates
     reference = ReferenceProfile.fit(train_bags, genes, events, model.fitted, risks, train_risks, covariates)
     return {

@@ -128,13 +128,7 @@ def prepare(
     config = configure(data, bags, params, features=len(fitted.features.mean))
     if config.covariates:
         fitted = dataclasses.replace(fitted, covariates=fit_covariates(bags, config.covariates))
-    same = transfer.prior is None or same_encoder(transfer.prior.features, data.provenance)
-    return Task(bags, fitted, config, params, seed_key, where, validation, transfer.sources, transfer.prior, same)
-
-
-def same_encoder(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two records of feature files name one encoder with the same weights."""
-    return all(one.get(name) == other.get(name) for name in ("encoder", "encoder_weights_sha256"))
+    return Task(bags, fitted, config, params, seed_key, where, validation, transfer.sources, transfer.prior)
 
 
 def recalibrate(

@@ -8,10 +8,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from mcti.dataset.bags import Dataset, PatientBag, check_training_part
+from mcti.dataset.bags import Dataset, PatientBag, check_training_part, covariate_table
 from mcti.dataset.batches import Batch, collate
 from mcti.dataset.sampling import seeded_generator
-from mcti.dataset.scaling import axis_inputs, fit_axes_to, fit_covariates, fit_inputs
+from mcti.dataset.scaling import axis_inputs, fit_axes_to, fit_inputs, fit_scale
 from mcti.dataset.time_bins import base_hazard
 from mcti.errors import DataError
 from mcti.model.cohort_networks import CohortNetworks
@@ -242,12 +242,20 @@ def _check_equal_inputs(named: Sequence[tuple[str, Dataset]], config: ModelConfi
 
 
 def _cohort(name: str, data: Dataset, shared: ModelConfig, params: TrainParams) -> SourceCohort:
-    """A source with its scales, bins and subtypes; a subtype without a patient is left out."""
+    """A source with its scales, bins and subtypes; a subtype without a patient is left out.
+
+    A covariate that the source does not have is missing for its patients.
+    """
     where, bags = f"source {name}", list(data.bags.values())
     used = sorted({bag.subtype for bag in bags})
     classes = tuple(data.classes[position] for position in used)
     renamed = [
-        dataclasses.replace(bag, patient_id=f"{name}/{bag.patient_id}", subtype=used.index(bag.subtype))
+        dataclasses.replace(
+            bag,
+            patient_id=f"{name}/{bag.patient_id}",
+            subtype=used.index(bag.subtype),
+            covariates={covariate: bag.covariates.get(covariate) for covariate in shared.covariates},
+        )
         for bag in sorted(bags, key=lambda bag: bag.patient_id)
     ]
     check_training_part(renamed, classes, where)
@@ -261,5 +269,6 @@ def _cohort(name: str, data: Dataset, shared: ModelConfig, params: TrainParams) 
         )
         fitted = dataclasses.replace(fitted, features=features)
     if shared.covariates:
-        fitted = dataclasses.replace(fitted, covariates=fit_covariates(renamed, shared.covariates))
+        scale = fit_scale(covariate_table(renamed, shared.covariates))
+        fitted = dataclasses.replace(fitted, covariates=scale)
     return SourceCohort(name, tuple(renamed), fitted, dataclasses.replace(shared, classes=classes))

@@ -1,5 +1,6 @@
 """One training run step by step: a function of its state and the data alone, for any split into parts or processes."""
 
+import inspect
 import math
 import sys
 import warnings
@@ -52,7 +53,6 @@ class Task:
     validation  patients held out of the training part, whose loss decides when to stop; empty without early stopping
     sources     other cohorts to learn from, raw, with the genes of the target (mcti/dataset/sources.py)
     prior       the registered model to start from
-    same_encoder  whether the prior's patch features are those of the training part
     start       trained weights that training starts from; None: fresh weights
     """
 
@@ -65,7 +65,6 @@ class Task:
     validation: Sequence[PatientBag] = ()
     sources: Sequence[Dataset] = ()
     prior: Prior | None = None
-    same_encoder: bool = True
     start: Start | None = None
 
 
@@ -333,4 +332,12 @@ def _optimizer(net: nn.Module, params: TrainParams, seed_key: tuple[int | str, .
     if params.optimizer == "bf16_adafactor":
         seed = seeded_generator(params.seed, *seed_key, "rounding").initial_seed()
         return bf16_adafactor.Bf16Adafactor(groups, params.learning_rate, seed)
-    return torch.optim.AdamW(groups, lr=params.learning_rate)
+    return _AdamW(groups, lr=params.learning_rate)
+
+
+class _AdamW(torch.optim.AdamW):
+    """AdamW of torch without its decorators for torch.compile, which import the compiler: seconds in every process."""
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))  # type: ignore[assignment]

@@ -15,7 +15,7 @@ from mcti.evaluation.design_matrix import Inputs
 from mcti.params import TrainParams
 from mcti.training import fold_files
 from mcti.training import folds as folding
-from mcti.training.loop import train
+from mcti.training.fine_tuning import train
 
 PARAMS = TrainParams.model_validate(
     {"epochs": 1, "batch_patients": 16, "device": "cpu", "horizons_months": (12.0, 36.0)}
@@ -103,6 +103,24 @@ def test_one_run_gives_the_ensemble_of_train_the_network_alone_and_the_cox_branc
     mean = (1 - weight) * outputs["mcti"].hazard_logits + weight * outputs["cox_branch"].hazard_logits
     torch.testing.assert_close(outputs["mcti+cox"].hazard_logits, mean)
     assert not torch.allclose(outputs["mcti"].hazard_logits, outputs["cox_branch"].hazard_logits)
+
+
+def test_the_sources_reach_the_network():
+    params = PARAMS.model_copy(update={"fine_tuning": "full"})
+    names = ("mcti", "mcti transfer")
+    alone, transferred = (model_zoo.fit(name, made(), PART, params, others())(PART.test).risk for name in names)
+    assert not np.allclose(alone, transferred)
+
+
+@pytest.mark.parametrize("end", ["", " transfer"])
+def test_the_cox_branch_alone_needs_no_trained_network(end):
+    """With the other models of its training run, or alone: the same predictions."""
+    names = [f"mcti+cox{end}", f"cox_branch{end}"]
+    params = PARAMS.model_copy(update={"epochs": 2})
+    together, alone = (model_zoo.fit_networks(n, made(), PART, params, others()) for n in (names, names[1:]))
+    one, two = (model_zoo.predict_bags(fits[names[1]], made().bags(PART.test), (12.0,)) for fits in (together, alone))
+    np.testing.assert_array_equal(one.risk, two.risk)
+    np.testing.assert_array_equal(one.survival, two.survival)
 
 
 def given(patients):

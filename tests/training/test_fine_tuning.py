@@ -68,6 +68,16 @@ def test_the_choice_is_the_lowest_loss_of_patients_held_out_of_the_training_part
     assert sorted(name for part in evaluated[::4] for name in part) == sorted(target.bags)
 
 
+@pytest.mark.parametrize("way", ["auto", "frozen"])
+def test_the_progress_rises_from_the_pretraining_to_the_last_step(related, target, way):
+    shares = []
+    report = lambda done, total, *_: shares.append(done / total)  # noqa: E731
+    fine_tuning.train(task_of(target, related[:1], epochs=1, fine_tuning=way), progress=report)
+    assert shares == sorted(shares)
+    assert shares[0] < 0.6
+    assert shares[-1] == 1.0
+
+
 def test_the_loss_is_the_likelihood_of_the_predicted_curve(target):
     model = loop.train(task_of(target)).model
     bags = list(target.bags.values())[:12]
@@ -113,6 +123,15 @@ def test_the_prior_alone_is_a_start_without_any_patient_of_its_cohort(related, t
     assert outcome.fine_tuning == {"choice": "frozen", "inner_loss": {}}
     assert torch.equal(outcome.model.net.state_dict()["task_tokens"], registered.net.state_dict()["task_tokens"])
     assert c_of(outcome.model, held_out) > c_of(loop.train(task_of(target)).model, held_out)
+
+
+def test_of_a_prior_of_another_encoder_only_the_layers_of_genes_are_continued(related, target):
+    registered = loop.train(task_of(related[0], epochs=1)).model
+    prior = Prior("pan-cancer", "3", "digest", {"fold_0": registered}, {}, slides=False)
+    weights = fine_tuning.train(task_of(target, prior=prior, epochs=1, fine_tuning="frozen")).model.net.state_dict()
+    trained = registered.net.state_dict()
+    assert torch.equal(weights["genomics.contents"], trained["genomics.contents"])
+    assert not torch.equal(weights["pathology.query.first.weight"], trained["pathology.query.first.weight"])
 
 
 def test_each_fold_starts_from_another_member_of_the_prior(related, target):

@@ -130,6 +130,19 @@ def test_a_gene_that_a_cohort_lacks_is_at_its_mean():
     assert all(bool(tensor.isfinite().all()) for tensor in result.tensors.values())
 
 
+def test_a_covariate_that_a_cohort_does_not_have_is_missing_for_its_patients():
+    one, other = cohort("one", 40, 1), cohort("other", 30, 2)
+    aged = {
+        name: dataclasses.replace(bag, covariates={"age": 50.0 + n}) for n, (name, bag) in enumerate(one.bags.items())
+    }
+    task = prepared([dataclasses.replace(one, bags=aged), other], architecture={"covariates": ["age"]})
+    run = pretraining.PretrainingRun(task, CPU)
+    assert run._collate(list(task.cohorts[1].bags), 0).covariates.isnan().all()
+    ages = run._collate(list(task.cohorts[0].bags), 0).covariates
+    assert ages.mean().abs() < 1e-5
+    assert ages.std(correction=0) == pytest.approx(1.0, abs=1e-4)
+
+
 def test_a_paused_run_resumes_to_the_bits_of_an_uninterrupted_one(tmp_path):
     task = prepared(sources(), checkpoint_seconds=0.0, survival_loss="cox", pair_memory=5, ema=0.5)
     whole = pretraining.pretrain(task)

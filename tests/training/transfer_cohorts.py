@@ -30,6 +30,7 @@ def cohort(name, patients, seed, effect=0.6, *, shift=0.0, months=30.0, classes=
 
 def settings(**changes):
     usual = {"preset": "tiny", "epochs": 4, "batch_patients": 32, "learning_rate": 1e-2, "cox_weight": 0.0}
+    usual |= {"fine_tuning": "auto"}
     return TrainParams.model_validate(usual | changes)
 
 

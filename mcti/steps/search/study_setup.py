@@ -24,9 +24,9 @@ from mcti.registry import ensemble_files, models
 from mcti.steps.search.best_settings import override
 from mcti.steps.transfer import NO_FILES, TransferFiles, load_transfer
 from mcti.training import search as searching
+from mcti.training.batched_risks import batched_risks
 from mcti.training.code_version import code_digest
 from mcti.training.fine_tuning import train
-from mcti.training.fold_files import predict
 from mcti.training.folds import prepare
 from mcti.training.run import Diverged
 from mcti.training.search import Setting
@@ -96,7 +96,7 @@ def score(job: TrialJob, channel: Channel) -> float:
     for bag in test_bags:  # malformed data of a patient end the search; an overflow of the weights ends the trial
         model.inputs(bag.patches, bag.genes, bag.covariates)
     try:
-        risks = [row["risk"] for row in predict(model, test_bags, (12.0,))]
+        risks = batched_risks(model, test_bags)
     except DataError:  # the weights are so large that the forward pass overflows
         return float("nan")
     if not np.isfinite(risks).all():
