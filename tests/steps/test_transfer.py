@@ -34,7 +34,8 @@ def source(tmp_path):
 
 
 def settings(**changes):
-    return factories.settings(workers=1, epochs=1, **changes)
+    """Without the pretraining of the network, which these tests do not need."""
+    return factories.settings(**({"workers": 1, "epochs": 1, "fine_tuning": "none"} | changes))
 
 
 def record_tasks(module, monkeypatch):
@@ -96,7 +97,7 @@ def test_a_refused_source_leaves_nothing_behind(world, tmp_path):
 
 def test_no_source_is_needed_to_predict(world, source, tmp_path):
     cohort, features, _ = world
-    train(*world, settings(sources=[source]), tmp_path / "models")
+    train(*world, settings(sources=[source], fine_tuning="full"), tmp_path / "models")
     shutil.rmtree(tmp_path / "source")
     predict(str(tmp_path / "models"), cohort, features, PredictParams(), tmp_path / "out.csv")
     risks = pd.read_csv(tmp_path / "out.csv", dtype=str).set_index("patient_id")["risk"]
