@@ -12,13 +12,19 @@ from mcti.registry import approvals, card, ensemble_files, lineage, models, sbom
 from mcti.registry.evidence import Evidence
 from mcti.registry.lineage import Origin
 from mcti.registry.refusals import cache_refusals
+from mcti.registry.trust import keys, signing
+from mcti.registry.trust.keys import Signer
+from mcti.registry.trust.material import RegisteredVersion
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
 
 
 class RegisterResult(StepResult):
-    """The version. digest: SHA-256 of weights and assignment; data: MD5 of each input of the training."""
+    """The version. digest: SHA-256 of weights and assignment; data: MD5 of each input of the training.
+
+    signer  SHA-256 of the public key that signed it; "": it is not signed
+    """
 
     name: str
     version: int
@@ -29,6 +35,7 @@ class RegisterResult(StepResult):
     data: dict[str, str]
     notice: str
     c_index: float
+    signer: str = ""
 
 
 @logged
@@ -51,12 +58,15 @@ def register(
     Reads   models_folder/fold_*/, evaluation/{metrics.json, summary.json, predictions.csv, groups.csv, report.html,
             figures/}, validation/results.json (None: the result of the data contract is unknown to the gates)
     Writes  out (a JSON file); a run, below it one per fold with its learning curve (training_runs.py), a model version
-            and the alias `challenger` in MLflow
+            with its signatures where the environment configures a key (trust/keys.py), and the alias `challenger` in
+            MLflow
 
     Raises
+    UsageError when the signing key cannot be used.
     DataError when a file is missing, or the predictions are not those of the folds.
     OperationalError when MLflow or S3 is unavailable.
     """
+    signer = keys.from_environment()
     with (
         storage.local_copy(models_folder) as folds,
         storage.local_copy(evaluation) as reports,
@@ -79,10 +89,18 @@ def register(
                 for tag, value in origin.tags().items():
                     client.set_model_version_tag(version.name, version.version, tag, value)
             client.update_model_version(params.name, version.version, card.markdown(_card(params, digest, evidence)))
+            if signer is not None:
+                _sign(client, params.name, version.version, folder, signer)
             client.set_registered_model_alias(params.name, models.CHALLENGER, version.version)
-    result = _result(version, digest, evidence)
+    result = _result(version, digest, evidence, signer)
     storage.write_json(out, result.model_dump(mode="json"))
     return result
+
+
+def _sign(client: Any, name: str, number: str, folder: Path, signer: Signer) -> None:
+    version = models.version_by_number(client, name, int(number))  # with the tags that were set above
+    with tempfile.TemporaryDirectory(prefix="mcti-sign-") as scratch:
+        signing.sign_version(RegisteredVersion(client, version, Path(scratch), folder), signer)
 
 
 def _local(location: Location | None) -> AbstractContextManager[Path | None]:
@@ -171,7 +189,7 @@ def _changed(commit: str) -> dict[str, str]:
     return {lineage.CHANGED: ", ".join(files[:20]) + (f" and {len(files) - 20} more" if len(files) > 20 else "")}
 
 
-def _result(version: Any, digest: str, evidence: Evidence) -> RegisterResult:
+def _result(version: Any, digest: str, evidence: Evidence, signer: Signer | None) -> RegisterResult:
     return RegisterResult(
         name=version.name,
         version=int(version.version),
@@ -182,4 +200,5 @@ def _result(version: Any, digest: str, evidence: Evidence) -> RegisterResult:
         data=evidence.data,
         notice=evidence.notice,
         c_index=float(evidence.score()["value"]),
+        signer="" if signer is None else keys.fingerprint(signer.public_key),
     )
