@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from mcti import storage
-from mcti.registry import ensemble_files, evidence, ledger, models
+from mcti.registry import ensemble_files, evidence, models
 from mcti.registry.ledger import LedgerEntry
 from mcti.registry.trust import envelope, keys, model_signature, statements
 from mcti.registry.trust.envelope import SignedDocument
@@ -20,7 +20,7 @@ from mcti.registry.trust.material import Material
 from mcti.registry.trust.trust_file import TrustFile
 from tests.registry.factories import Run
 
-TIME = "2026-06-01T12:00:00Z"
+TIME = "2025-06-01T12:00:00Z"
 ALL_ROLES = ["model", "lineage", "gate"]
 
 
@@ -124,8 +124,8 @@ class Version(Material):
 
     def entry(self, action="promote", **changes):
         evidence_ = {"digest": self.tags[models.DIGEST], "params": {"margin": 0.0}}
-        fields = {"number": 5, "id": "0" * 16, "before": "0" * 64, "time": TIME, "who": "paul", "action": action,
-                  "model": self.name, "version": self.number, "champion": 3, "previous": 2, "evidence": evidence_}  # fmt: skip
+        fields = {"number": 5, "id": "0" * 16, "before": "0" * 64, "time": TIME, "who": "paul", "action": action}
+        fields |= {"model": self.name, "version": self.number, "champion": 3, "previous": 2, "evidence": evidence_}
         return LedgerEntry(**(fields | changes)).with_hash()
 
     def payloads(self, time=TIME):
@@ -154,6 +154,3 @@ class Version(Material):
         self.__dict__.pop("files", None)
         self.__dict__.pop("facts", None)
         return self
-
-
-__all__ = ["Version", "ledger"]

@@ -50,7 +50,7 @@ def test_a_version_that_no_decision_promoted_has_an_unsigned_gate(version):
 
 
 # Kinds of tampering: each changes the version and names the part that must be broken (or unsigned), with its note.
-# Each is a row of the table in docs/security.md, which test_docs of this file compares.
+# Each is a row of the table in docs/security.md, which the last test compares.
 
 
 def altered_weights(v):
@@ -204,7 +204,7 @@ def repeated_key(v):
     path.write_text(path.read_text().replace("{", '{"mediaType": "other",', 1))
 
 
-def other_curve_bits(v):
+def altered_signature(v):
     def change(b):
         signature = bytearray(base64.b64decode(b["dsseEnvelope"]["signatures"][0]["sig"]))
         signature[-1] ^= 1
@@ -251,7 +251,7 @@ def date_in_future(v):
 
 
 def date_without_zone(v):
-    v.sign_all(time="2026-06-01T12:00:00")
+    v.sign_all(time="2025-06-01T12:00:00")
 
 
 def statement_of_another_type(v):
@@ -282,7 +282,7 @@ TAMPERING = {
     "image altered": (tag("mcti.image", "other"), "training", BROKEN, "image"),
     "result of the data contract altered": (tag("mcti.contract", "failed"), "evaluation", BROKEN, "contract"),
     "licence altered": (tag("mcti.licence.data", "proprietary"), "registration", BROKEN, "licence.data"),
-    "name of the registering person altered": (tag("mcti.registered_by", "sam"), "registration", BROKEN, "registered_by"),
+    "registering person altered": (tag("mcti.registered_by", "sam"), "registration", BROKEN, "registered_by"),
     "run of another version named": (tag("mcti.run_id", "0" * 32), "registration", BROKEN, "run_id"),
     "metrics altered": (edited_file("evaluation", "metrics.json", "0.5", "0.9"), "evaluation", BROKEN, "metrics.json"),
     "predictions altered": (
@@ -294,7 +294,7 @@ TAMPERING = {
     "signature of the model removed": (removed_signature("model"), "model", UNSIGNED, "no signature"),
     "statement removed": (removed_signature("training"), "training", UNSIGNED, "no signature"),
     "signed decision removed": (removed_signature("gate-5"), "gate-5", UNSIGNED, "no signature"),
-    "signature altered": (other_curve_bits, "model", BROKEN, "the signature is not that of key site"),
+    "signature altered": (altered_signature, "model", BROKEN, "the signature is not that of key site"),
     "statement altered, signature kept": (
         payload_edit("training", lambda s: s["predicate"]["buildDefinition"]["externalParameters"].update(dirty=True)),
         "training", BROKEN, "the signature is not that of key site"),
@@ -305,13 +305,14 @@ TAMPERING = {
         foreign_signature_with_our_key_id, "model", BROKEN, "the signature is not that of key site"),
     "statements exchanged": (exchanged_statements, "features", BROKEN, "signed"),
     "statement of another type": (statement_of_another_type, "model", BROKEN, "the statement has the type"),
-    "signature of another version": (signature_of_another_version, "model", BROKEN, "the signature is of models:/lung-os/2"),
+    "signature of another version": (signature_of_another_version, "model", BROKEN, "is of models:/lung-os/2"),
     "statement of another version": (lineage_of_another_version, "training", BROKEN, "models:/lung-os/2"),
     "second signature added": (
         bundle_edit("model", lambda b: b["dsseEnvelope"]["signatures"].append(b["dsseEnvelope"]["signatures"][0])),
         "model", BROKEN, "2 signatures"),
     "type of the payload altered": (
-        bundle_edit("model", lambda b: b["dsseEnvelope"].update(payloadType="text/plain")), "model", BROKEN, "text/plain"),
+        bundle_edit("model", lambda b: b["dsseEnvelope"].update(payloadType="text/plain")),
+        "model", BROKEN, "text/plain"),
     "key of the JSON repeated": (repeated_key, "model", BROKEN, "a key is repeated"),
     "entry of the ledger rewritten with a new hash": (edited_decision, "gate-5", BROKEN, "ledger"),
     "entry of the ledger edited": (decision_without_new_hash, "gate-5", BROKEN, "was edited"),
