@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -51,6 +50,12 @@ def promoted(name, trust=None):
         promote(name, PARAMS, trust=trust)
 
 
+def exit_code(*arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    return ended.value.code
+
+
 def states(result):
     return {check.subject: check.state for check in result.checks}
 
@@ -71,12 +76,14 @@ def test_the_private_key_is_in_no_artifact(run, servers_of, site, tmp_path):
     import mlflow
 
     result = registered(run, "secret", tmp_path)
+    addresses = [f"runs:/{result.run_id}/{name}" for name in ("trust", "card", "evaluation")] + ["models:/secret/1"]
     with tracking.service():
-        folder = mlflow.artifacts.download_artifacts(
-            artifact_uri=f"runs:/{result.run_id}", dst_path=str(tmp_path / "a")
-        )
+        for address in addresses:
+            mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=str(tmp_path / "all"))
     secret = (tmp_path / "key.pem").read_text().splitlines()[1]
-    assert not [path for path in Path(folder).rglob("*") if path.is_file() and secret in path.read_text("latin-1")]
+    files = [path for path in (tmp_path / "all").rglob("*") if path.is_file()]
+    assert len(files) > 20
+    assert not [path for path in files if secret in path.read_text("latin-1")]
 
 
 def test_a_repeated_registration_signs_what_had_no_signature(run, servers_of, site, tmp_path, monkeypatch):
@@ -96,11 +103,11 @@ def test_removed_tags_and_altered_artifacts_are_found(run, servers_of, site, tmp
         client.set_model_version_tag("harmed", "1", "mcti.encoder", "other")
         client.log_dict(result.run_id, {"forged": True}, "card/card.json")
         client.delete_model_version_tag("harmed", "1", models.DIGEST)
-    found = verify("models:/harmed/1", site)
-    by_state = {state: [name for name, s in states(found).items() if s == state] for state in ("broken", "verified")}
+    result = verify("models:/harmed/1", site)
+    by_state = {state: [name for name, s in states(result).items() if s == state] for state in ("broken", "verified")}
     assert {"weights", "features", "registration", "evaluation"} <= set(by_state["broken"])
     assert {"model", "folds"} <= set(by_state["verified"])
-    assert found.exit_code == 3
+    assert result.exit_code == 3
 
 
 def test_an_edited_entry_of_the_ledger_breaks_decision_and_ledger(run, servers_of, site, tmp_path):
@@ -110,8 +117,8 @@ def test_an_edited_entry_of_the_ledger_breaks_decision_and_ledger(run, servers_o
     entry = ledger.read("entries")[0]
     forged = entry.model_copy(update={"who": "mallory"}).with_hash()
     s3.put(address, ledger.to_bytes(forged))
-    found = states(verify("models:/entries/1", site))
-    assert (found["gate-1"], found["ledger"], found["model"]) == ("broken", "broken", "verified")
+    by_part = states(verify("models:/entries/1", site))
+    assert (by_part["gate-1"], by_part["ledger"], by_part["model"]) == ("broken", "broken", "verified")
 
 
 def test_promote_and_predict_refuse_an_unsigned_version(run, servers_of, site, tmp_path, monkeypatch):
@@ -149,11 +156,11 @@ def test_a_bundle_verifies_without_any_service_and_on_the_command_line(run, serv
     os.environ["MLFLOW_TRACKING_URI"] = "http://192.0.2.1:1"  # reserved for documentation: no service
     arguments = ["verify", "models:/exported@champion", "--offline", str(tmp_path / "exported.tar")]
     trusted = ["--set", f"trust.keys={tmp_path / 'trust.yaml'}"]
-    assert main([*arguments, *trusted, "--json"]) == 0
+    assert exit_code(*arguments, *trusted, "--json") == 0
     assert {check["state"] for check in json.loads(capsys.readouterr().out)["checks"]} == {"verified"}
-    assert main(arguments) == 12
+    assert exit_code(*arguments) == 12
     assert "unknown" in capsys.readouterr().out
-    assert main(["verify", "models:/other@champion", "--offline", str(tmp_path / "exported.tar")]) == 3
+    assert exit_code("verify", "models:/other@champion", *arguments[2:]) == 3
     assert "the bundle is of models:/exported/1" in capsys.readouterr().err
 
 

@@ -90,7 +90,7 @@ class Material:
 class RegisteredVersion(Material):
     """A version in the registry; each part is downloaded below `scratch` at its first use. client, version: MLflow's.
 
-    local  the folder of the ensemble, where it is at hand
+    local  the folder of the ensemble, where it is available
     """
 
     client: Any
@@ -132,7 +132,7 @@ class RegisteredVersion(Material):
         Raises DataError when one is missing.
         """
         (self.scratch / "evaluation").mkdir(parents=True, exist_ok=True)
-        return evidence.gate_files(models.run_of(self.version), self.scratch / "evaluation")
+        return evidence.gate_files(self._run_id, self.scratch / "evaluation")
 
     @cached_property
     def decision(self) -> LedgerEntry | None:
@@ -150,9 +150,16 @@ class RegisteredVersion(Material):
         return ledger.read(self.name)
 
     def _folder(self, name: str) -> Path | None:
-        run_id = models.run_of(self.version)
-        (self.scratch / name).mkdir(parents=True, exist_ok=True)
-        return mlflow_client.download(f"runs:/{run_id}/{name}", self.scratch) if evidence.names(run_id, name) else None
+        if not evidence.names(self._run_id, name):
+            return None
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        return mlflow_client.download(f"runs:/{self._run_id}/{name}", self.scratch)
+
+    @property
+    def _run_id(self) -> str:
+        if not self.tags.get(models.RUN):
+            raise DataError(f"the version has no tag {models.RUN}", self.address, "register the model again")
+        return str(self.tags[models.RUN])
 
 
 def _hashes(files: list[Path]) -> dict[str, str]:

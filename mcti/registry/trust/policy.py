@@ -68,9 +68,9 @@ def require_candidate(client: Any, version: Any, scratch: Path, params: TrustPar
 def raise_unless_verified(checks: Sequence[Check], where: str) -> None:
     """Raises DataError when a check is broken, Untrusted when one is unsigned or its key unknown."""
     for state, error in (("broken", DataError), ("unknown", Untrusted), ("unsigned", Untrusted)):
-        found = [check for check in checks if check.state == state]
-        if found:
-            what = "; ".join(f"{check.subject}: {state}: {check.note}" for check in found)
+        failed = [check for check in checks if check.state == state]
+        if failed:
+            what = "; ".join(f"{check.subject}: {state}: {check.note}" for check in failed)
             raise error(what, where, "see `mcti verify`; the keys of this site are in the file trust.keys")
 
 

@@ -35,7 +35,7 @@ class Facts:
     address     models:/NAME/NUMBER;  tags  of the version
     files       SHA-256 of the files of the ensemble, by path
     settings    settings of the training
-    evaluation  SHA-256 of the files of the evaluation that the gates read; None: they are not at hand
+    evaluation  SHA-256 of the files of the evaluation that the gates read; None: they are not available
     documents   SHA-256 of card and bills of materials
     """
 
@@ -86,8 +86,8 @@ def differences(step: str, statement: Mapping[str, Any], facts: Facts) -> list[s
 def gate_payload(entry: LedgerEntry, address: str, evaluation_md5: str, time: str) -> bytes:
     """The statement of a gate decision, to sign: the entry of the ledger that records it. time: RFC 3339."""
     built = build_gate(entry, address, evaluation_md5)
-    verifier = {"id": "urn:mcti:promote", "version": {"mcti": mcti.__version__}}
-    return payload_of(built.pop("subject"), SUMMARY, {"verifier": verifier, "timeVerified": time, **built})
+    decided = {"verifier": {"id": "urn:mcti:promote"}, "timeVerified": time}
+    return payload_of(built.pop("subject"), SUMMARY, decided | built)
 
 
 def build_gate(entry: LedgerEntry, address: str, evaluation_md5: str) -> dict[str, Any]:

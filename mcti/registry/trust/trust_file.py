@@ -116,7 +116,7 @@ def _may_sign(certificate: x509.Certificate) -> bool:
 
 @dataclass(frozen=True)
 class SignatureCheck:
-    """Result for one signature. state: verified | unknown (nobody trusts the key) | broken; signer: id of its key."""
+    """Result for one signature. state: verified | unknown (the key is not trusted) | broken; signer: id of its key."""
 
     state: Literal["verified", "unknown", "broken"]
     signer: str
@@ -184,7 +184,7 @@ def _checked(entry: _Signatory, role: Role, signed: datetime, now: datetime) -> 
 
 
 def load(location: storage.Location | None) -> TrustFile:
-    """The trust file at a path or an s3:// address; None: nobody is trusted.
+    """The trust file at a path or an s3:// address; None: no key is trusted.
 
     Raises DataError when it cannot be read or an entry is invalid.
     """

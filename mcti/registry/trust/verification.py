@@ -19,7 +19,7 @@ State = Literal["verified", "unsigned", "unknown", "broken"]
 
 
 class Check(BaseModel):
-    """One result. state: verified | unsigned | unknown (nobody trusts the key) | broken; signer: id of its key."""
+    """One result. state: verified | unsigned | unknown (the key is not trusted) | broken; signer: id of its key."""
 
     model_config = ConfigDict(frozen=True)
     subject: str
@@ -50,7 +50,7 @@ def check_all(material: Material, trust: TrustFile) -> list[Check]:
 
 
 def _guarded(subject: str, find: Callable[[], list[str] | None]) -> Check:
-    """A check without a signature. find: the faults; None: the material is not at hand."""
+    """A check without a signature. find: the faults; None: the material is not available."""
     try:
         faults = find()
     except (DataError, InvalidDocument) as error:

@@ -107,9 +107,9 @@ def test_a_bundle_without_its_decision_is_unsigned_there(written, tmp_path):
     assert states(tmp_path / "changed.tar", tmp_path / "s", version.key)["gate"] == "unsigned"
 
 
-def special(kind, link):
+def special(member_type, link):
     info = tarfile.TarInfo("model/link")
-    info.type, info.linkname = kind, link
+    info.type, info.linkname = member_type, link
     return [(info, b"")]
 
 
@@ -149,7 +149,7 @@ def test_an_archive_without_a_part_is_refused(written, tmp_path, missing):
 @pytest.mark.parametrize("contents", [b"", b"text", b"\x1f\x8b\x08\x00"])
 def test_any_other_file_is_refused(tmp_path, contents):
     (tmp_path / "x.tar").write_bytes(contents)
-    with pytest.raises(DataError, match="not a bundle|no bundle"):
+    with pytest.raises(DataError, match=r"not a bundle|no bundle"):
         Bundle(tmp_path / "x.tar", tmp_path / "s")
 
 

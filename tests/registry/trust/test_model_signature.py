@@ -58,7 +58,7 @@ def test_model_signing_finds_a_file_that_was_altered_after_our_signature(model, 
     (tmp_path / "model.sig").write_text(envelope.write(sign(model, key)))
     (tmp_path / "key.pem").write_bytes(public_pem(key))
     (model / "Z").write_bytes(b"other")
-    with pytest.raises(ValueError, match="Hash mismatch for .*Z"):
+    with pytest.raises(ValueError, match=r"Hash mismatch for .*Z"):
         verifying.Config().use_elliptic_key_verifier(public_key=tmp_path / "key.pem").verify(
             model, tmp_path / "model.sig"
         )

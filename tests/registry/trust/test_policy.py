@@ -1,4 +1,4 @@
-"""What a site requires of a model before it is used: with a bundle, and with a folder. The registry: steps/test_verify."""
+"""What a site requires of a bundle or a folder before it is used; tests/steps/test_verify.py: of a version."""
 
 import pytest
 
@@ -52,7 +52,7 @@ def test_lineage_requires_every_statement_and_signature_only_that_of_the_model(v
         assert fetch(version, tmp_path, requires_signature).is_dir()
 
 
-def test_a_key_of_nobody_is_refused_with_its_own_exit_code(version, tmp_path):
+def test_an_untrusted_key_is_refused_with_its_own_exit_code(version, tmp_path):
     with pytest.raises(Untrusted, match="model: unknown") as caught:
         fetch(version, tmp_path, params(tmp_path, "signature", new_key()))
     assert caught.value.exit_code == 12

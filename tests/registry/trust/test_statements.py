@@ -33,14 +33,18 @@ def test_each_step_is_a_slsa_provenance(version, step):
 
 
 def test_the_decision_is_a_slsa_verification_summary(version):
-    """Oracle: the schema in in-toto-attestation 0.9.3; the field of an extension is not part of it."""
+    """Oracle: the schema in in-toto-attestation 0.9.3, without the field of an extension.
+
+    verifiedLevels is removed, too: the specification has a list, that schema one text.
+    """
     from google.protobuf import json_format
     from in_toto_attestation.predicates.vsa.v1.vsa_pb2 import VerificationSummary
 
     tree = json.loads(statements.gate_payload(version.decision, version.address, "0" * 32, TIME))
     ledger = tree["predicate"].pop("urn:mcti:ledger")
     assert ledger == {"number": 5, "sha256": version.decision.hash, "action": "promote"}
-    summary = json_format.ParseDict(tree["predicate"], VerificationSummary(), ignore_unknown_fields=True)
+    assert tree["predicate"].pop("verifiedLevels") == ["MCTI_GATES"]
+    summary = json_format.ParseDict(tree["predicate"], VerificationSummary())
     assert summary.verification_result == "PASSED"
     assert summary.resource_uri == "models:/lung-os/3"
     assert tree["subject"] == [{"name": "models:/lung-os/3", "digest": {"sha256": version.tags["mcti.digest"]}}]
@@ -54,27 +58,27 @@ def test_a_decision_that_does_not_promote_has_failed(version, action):
 
 def test_what_one_step_made_is_what_the_next_one_used(version):
     trees = {step: statement(version, step) for step in statements.STEPS}
-    made = {step: tree["subject"] for step, tree in trees.items()}
-    used = {step: tree["predicate"]["buildDefinition"]["resolvedDependencies"] for step, tree in trees.items()}
-    assert {"name": "source", "digest": {"dvc_tree_md5": "d" * 32}} in used["features"]
-    assert {"name": "encoder", "digest": {"sha256": "9" * 64}} in used["features"]
-    assert made["features"] == [
+    outputs = {step: tree["subject"] for step, tree in trees.items()}
+    inputs = {step: tree["predicate"]["buildDefinition"]["resolvedDependencies"] for step, tree in trees.items()}
+    assert {"name": "source", "digest": {"dvc_tree_md5": "d" * 32}} in inputs["features"]
+    assert {"name": "encoder", "digest": {"sha256": "9" * 64}} in inputs["features"]
+    assert outputs["features"] == [
         {"name": "data/cohort", "digest": {"dvc_tree_md5": "1" * 32}},
         {"name": "data/folds.csv", "digest": {"md5": "2" * 32}},
     ]
     for step, earlier in (("folds", "features"), ("training", "features"), ("training", "folds")):
-        assert all(resource in used[step] for resource in made[earlier])
-    assert {"name": "code", "digest": {"gitCommit": "a" * 40}} in used["training"]
-    assert {resource["name"] for resource in made["training"]} == {"ensemble.json"} | {
+        assert all(resource in inputs[step] for resource in outputs[earlier])
+    assert {"name": "code", "digest": {"gitCommit": "a" * 40}} in inputs["training"]
+    assert {resource["name"] for resource in outputs["training"]} == {"ensemble.json"} | {
         f"fold_{n}/{name}" for n in range(3) for name in ("model.json", "weights.safetensors")
     }
     ensemble = {"name": "ensemble", "digest": {"sha256": version.tags["mcti.digest"]}}
-    assert used["evaluation"] == [ensemble]
-    assert {resource["name"] for resource in made["evaluation"]} == {
+    assert inputs["evaluation"] == [ensemble]
+    assert {resource["name"] for resource in outputs["evaluation"]} == {
         "metrics.json", "predictions.csv", "groups.csv", "result.json"
     }  # fmt: skip
-    assert ensemble in used["registration"]
-    assert [resource["name"] for resource in made["registration"]] == ["card.json", "mlbom.json", "sbom.json"]
+    assert ensemble in inputs["registration"]
+    assert [resource["name"] for resource in outputs["registration"]] == ["card.json", "mlbom.json", "sbom.json"]
 
 
 def test_tags_that_are_added_later_are_not_signed():

@@ -39,7 +39,7 @@ def test_without_signatures_each_part_is_unsigned(version):
 
 
 @pytest.mark.parametrize("trust", [TrustFile(), trusting(new_key())], ids=["no key", "another key"])
-def test_a_key_that_nobody_trusts_is_unknown(version, trust):
+def test_an_untrusted_key_is_unknown(version, trust):
     expected = {name: "verified" if name in WITHOUT_SIGNATURE else "unknown" for name in SUBJECTS}
     assert states(version, trust) == expected
 
@@ -325,9 +325,9 @@ TAMPERING = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", TAMPERING)
-def test_tampering_is_found(version, kind):
-    change, subject, state, note = TAMPERING[kind]
+@pytest.mark.parametrize("name", TAMPERING)
+def test_tampering_is_found(version, name):
+    change, subject, state, note = TAMPERING[name]
     change(version)
     checks = {check.subject: check for check in verification.check_all(version.again(), trusting(version.key))}
     assert checks[subject].state == state
@@ -340,7 +340,7 @@ def test_the_table_of_the_documentation_lists_every_kind():
     page = (Path(__file__).parents[3] / "docs" / "security.md").read_text()
     rows = [line for line in page.splitlines() if line.startswith("| ") and line.count("|") >= 4]
     missing = [
-        kind for kind, (_, subject, state, _) in TAMPERING.items()
-        if not any(row.startswith(f"| {kind} | {subject} | {state} |") for row in rows)
+        name for name, (_, subject, state, _) in TAMPERING.items()
+        if not any(row.startswith(f"| {name} | {subject} | {state} |") for row in rows)
     ]  # fmt: skip
     assert missing == []
