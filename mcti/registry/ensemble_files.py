@@ -1,7 +1,6 @@
 """The folder of an ensemble: writing, reading and checking it. Weights are safetensors, the rest is JSON; no pickle."""
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,8 +13,8 @@ from mcti.model.reference_profile import ReferenceProfile
 from mcti.model.trained import TrainedModel
 from mcti.redaction import hashed
 from mcti.registry.ensemble import Ensemble
+from mcti.registry.ensemble_index import INDEX, digest_of
 
-INDEX = "ensemble.json"
 REFIT = "refit"
 _FILES = ("weights.safetensors", "model.json")
 
@@ -99,11 +98,6 @@ def trained_on(folder: Path) -> dict[str, frozenset[str]]:
 def _as_hash(patient: str) -> str:
     """`mcti train` writes hashes; a model.json that another program wrote may list plain ids."""
     return patient if re.fullmatch("[0-9a-f]{64}", patient) else hashed(patient)
-
-
-def digest_of(index: Mapping[str, Any]) -> str:
-    """One SHA-256 over the members' files and the assignment: the identity of the model."""
-    return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
 
 
 def fold_folders(models: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcti import redaction, storage
 from mcti.errors import DataError, OperationalError
-from mcti.registry import ensemble_files, headline_metrics, lineage, mlflow_client, tracking
+from mcti.registry import headline_metrics, lineage, mlflow_client, tracking
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,6 +56,8 @@ class Evidence:
 
         Raises DataError when a file is missing, or the evaluation is of other models.
         """
+        from mcti.registry import ensemble_files  # it imports torch, which no other function needs
+
         for name in _REQUIRED:
             if not (reports / name).exists():
                 raise DataError(f"{name} is missing", str(reports), "run `mcti evaluate` first")

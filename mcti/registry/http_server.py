@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mcti.errors import DataError, MctiError, did_you_mean
-from mcti.registry import ensemble_files, models, v2_protocol
+from mcti.registry import ensemble_index, models, v2_protocol
 from mcti.registry.http_errors import error_body, mlflow_reason
 from mcti.registry.request_limit import BodyLimit
 
@@ -34,7 +34,7 @@ def create_app(folder: Path, model: str, scratch: Path, max_bytes: int, seconds:
     from mlflow.pyfunc import scoring_server
 
     root = folder.parents[1] if folder.name == "ensemble" and folder.parent.name == "artifacts" else folder
-    if not (root / "MLmodel").exists() and not (folder / ensemble_files.INDEX).exists():
+    if not (root / "MLmodel").exists() and not (folder / ensemble_index.INDEX).exists():
         hint = "serve models:/NAME@ALIAS; `mcti register` makes a model from folds"
         raise DataError("no MLmodel file", model, hint)
     # The registry also stores code. A user with write access to the bucket could have it executed here. Therefore the

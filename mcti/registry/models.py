@@ -4,12 +4,14 @@ import re
 from collections.abc import Mapping
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcti import storage
 from mcti.errors import DataError, UsageError
-from mcti.registry import ensemble_files, mlflow_client, prediction_columns, tracking
-from mcti.registry.ensemble import Ensemble
+from mcti.registry import ensemble_index, mlflow_client, tracking
+
+if TYPE_CHECKING:  # it imports torch
+    from mcti.registry.ensemble import Ensemble
 
 DIGEST, EVALUATION, RUN = "mcti.digest", "mcti.evaluation_md5", "mcti.run_id"
 CONTRACT = "mcti.contract"  # passed | failed | unknown: result of `mcti validate` on the cohort
@@ -38,6 +40,8 @@ def save(folder: Path, out: Path) -> None:
 
 
 def _as_mlflow(folder: Path) -> dict[str, Any]:
+    from mcti.registry import ensemble_files
+
     loaded = ensemble_files.load(folder)
     return {
         "python_model": str(Path(__file__).with_name("pyfunc_model.py")),
@@ -174,14 +178,14 @@ def _check_digest(folder: Path, version: Any) -> None:
     A version without the tag or the index is refused: who may write tags could otherwise disable the comparison.
     """
     where = f"model {version.name}, version {version.version}"
-    known, index = version.tags.get(DIGEST), _ensemble_folder(folder) / ensemble_files.INDEX
+    known, index = version.tags.get(DIGEST), _ensemble_folder(folder) / ensemble_index.INDEX
     if not known:
         hint = "register its folds with `mcti register`; where it was registered before, see who removed the tag"
         raise DataError(f"the version has no tag {DIGEST}: its weights cannot be verified", where, hint)
     if not index.exists():
         hint = "restore its files from a backup of the bucket, or register the model again"
-        raise DataError(f"{ensemble_files.INDEX} is missing: the weights cannot be verified", where, hint)
-    actual = ensemble_files.digest_of(storage.read_json(index))
+        raise DataError(f"{ensemble_index.INDEX} is missing: the weights cannot be verified", where, hint)
+    actual = ensemble_index.digest_of(storage.read_json(index))
     if actual != known:
         what = f"the weights are not those that were registered: SHA-256 {actual[:12]}…, not {known[:12]}…"
         raise DataError(what, where, "restore its files from a backup of the bucket, or register the model again")
@@ -192,10 +196,12 @@ def requirements() -> list[str]:
     return [f"{name}=={installed(name)}" for name in ("mcti", "torch", "safetensors", "pandas", "numpy")]
 
 
-def _signature(loaded: Ensemble) -> Any:
+def _signature(loaded: "Ensemble") -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import AnyType, Map
+
+    from mcti.registry import prediction_columns
 
     # The values are numbers but are not declared as such: MLflow would convert every row and gene with pandas twice,
     # which costs ten times the forward pass. The served model checks each value itself (pyfunc_model.py).
@@ -217,7 +223,7 @@ def _signature(loaded: Ensemble) -> Any:
     return ModelSignature(inputs=Schema(columns), outputs=Schema(outputs), params=ParamSchema(parameters))
 
 
-def _example(loaded: Ensemble) -> Any:
+def _example(loaded: "Ensemble") -> Any:
     """A synthetic patient: all genes 0, two patches of zeros; no patient's data may be in the registry."""
     import pandas as pd
 

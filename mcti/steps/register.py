@@ -8,11 +8,11 @@ from typing import Any
 
 from mcti import storage
 from mcti.params import RegisterParams
-from mcti.registry import approvals, card, ensemble_files, lineage, models, sbom, tracking, training_runs
+from mcti.registry import approvals, card, ensemble_files, lineage, mlbom, models, sbom, tracking, training_runs
 from mcti.registry.evidence import Evidence
 from mcti.registry.lineage import Origin
 from mcti.registry.refusals import cache_refusals
-from mcti.registry.trust import keys, signing
+from mcti.registry.trust import keys, model_signature, signing
 from mcti.registry.trust.keys import Signer
 from mcti.registry.trust.material import RegisteredVersion
 from mcti.steps.result import StepResult
@@ -83,11 +83,12 @@ def register(
             if version is None:
                 version = _create(client, params, folder, digest, evidence, origin)
             elif version.tags.get(models.EVALUATION) != evidence.md5:
-                _renew(client, version, params, evidence)
+                _renew(client, version, params, folder, evidence)
             training_runs.log_below(client, version.tags[models.RUN], trained)
-            if version.tags.get(lineage.SOURCE, "") != origin.data:  # the same weights from another data version
+            if origin.data and version.tags.get(lineage.SOURCE) != origin.data:  # the same weights from other data
                 for tag, value in origin.tags().items():
                     client.set_model_version_tag(version.name, version.version, tag, value)
+                _log_card(client, version.tags[models.RUN], _card(params, digest, evidence), folder, origin.data)
             client.update_model_version(params.name, version.version, card.markdown(_card(params, digest, evidence)))
             if signer is not None:
                 _sign(client, params.name, version.version, folder, signer)
@@ -112,17 +113,17 @@ def _create(client: Any, params: RegisterParams, folder: Path, digest: str, evid
     tags = _tags(digest, evidence, model_card) | origin.tags()
     with tracking.run(params.experiment, f"register-{digest[:8]}", tags) as run_id:
         evidence.log()
-        _log_card(client, run_id, model_card)
+        _log_card(client, run_id, model_card, folder, origin.data)
         address = models.log(folder, digest)
         return models.create_version(params.name, address, {**tags, models.RUN: run_id})
 
 
-def _renew(client: Any, version: Any, params: RegisterParams, evidence: Evidence) -> None:
+def _renew(client: Any, version: Any, params: RegisterParams, folder: Path, evidence: Evidence) -> None:
     """Store a new evaluation of the same weights; the version keeps its number."""
     model_card = _card(params, version.tags[models.DIGEST], evidence)
     with tracking.reopen(version.tags[models.RUN]) as run_id:
         evidence.log()
-        _log_card(client, run_id, model_card)
+        _log_card(client, run_id, model_card, folder, version.tags.get(lineage.SOURCE, ""))
     client.set_model_version_tag(version.name, version.version, models.CONTRACT, evidence.contract)
     client.set_model_version_tag(version.name, version.version, models.EVALUATION, evidence.md5)
 
@@ -152,10 +153,12 @@ def encoder_licence(features: Mapping[str, Any]) -> str:
     return known.licence if known else ""
 
 
-def _log_card(client: Any, run_id: str, model_card: Mapping[str, Any]) -> None:
+def _log_card(client: Any, run_id: str, model_card: Mapping[str, Any], folder: Path, source: str) -> None:
     client.log_dict(run_id, dict(model_card), "card/card.json")
     client.log_text(run_id, card.markdown(model_card), "card/card.md")
     client.log_dict(run_id, sbom.build(), "card/sbom.json")
+    materials = mlbom.build(model_card, model_signature.file_hashes(folder), source)
+    client.log_dict(run_id, materials, f"card/{mlbom.FILE}")
 
 
 def _tags(digest: str, evidence: Evidence, model_card: Mapping[str, Any]) -> dict[str, str]:

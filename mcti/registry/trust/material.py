@@ -8,7 +8,7 @@ from typing import Any
 
 from mcti import storage
 from mcti.errors import DataError
-from mcti.registry import ensemble_files, evidence, ledger, mlflow_client, models, promotion
+from mcti.registry import ensemble_index, evidence, ledger, mlflow_client, models, promotion
 from mcti.registry.gates import PROMOTE
 from mcti.registry.ledger import LedgerEntry
 from mcti.registry.trust import model_signature
@@ -110,9 +110,9 @@ class RegisteredVersion(Material):
         if self.local is not None:
             return self.local
         folder = mlflow_client.download(self.address, self.scratch / "model") / "artifacts" / "ensemble"
-        if not (folder / ensemble_files.INDEX).is_file():
+        if not (folder / ensemble_index.INDEX).is_file():
             hint = "restore its files from a backup of the bucket, or register the model again"
-            raise DataError(f"{ensemble_files.INDEX} is missing", self.address, hint)
+            raise DataError(f"{ensemble_index.INDEX} is missing", self.address, hint)
         return folder
 
     @cached_property

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mcti import storage
 from mcti.errors import DataError
-from mcti.registry import ensemble_files, evidence, models
+from mcti.registry import ensemble_index, evidence, models
 from mcti.registry.trust import envelope, model_signature, statements
 from mcti.registry.trust.envelope import InvalidDocument
 from mcti.registry.trust.material import Material
@@ -65,13 +65,13 @@ def _weights(material: Material) -> list[str]:
     known = material.tags.get(models.DIGEST)
     if not known:
         return [f"the version has no tag {models.DIGEST}"]
-    index = storage.read_json(material.ensemble / ensemble_files.INDEX)
+    index = storage.read_json(material.ensemble / ensemble_index.INDEX)
     listed = {f"{member}/{name}": sha for member, files in index["members"].items() for name, sha in files.items()}
-    actual = {path: sha for path, sha in material.files.items() if path != ensemble_files.INDEX}
+    actual = {path: sha for path, sha in material.files.items() if path != ensemble_index.INDEX}
     faults = [f"{path} is missing" for path in sorted(listed.keys() - actual.keys())]
     faults += [f"{path} is not in the index" for path in sorted(actual.keys() - listed.keys())]
     faults += [f"{path} was altered" for path in sorted(listed) if path in actual and listed[path] != actual[path]]
-    if ensemble_files.digest_of(index) != known:
+    if ensemble_index.digest_of(index) != known:
         faults.append("the index is not the one that was registered")
     return faults
 

@@ -1,7 +1,7 @@
 """Keys, certificates and signed bundles of a small synthetic version, without a registry."""
 
-import dataclasses
 import datetime
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,10 +87,14 @@ class Version(Material):
 
     root: Path
     key: ec.EllipticCurvePrivateKey = field(default_factory=new_key)
-    ledger_state: list[str] | None = dataclasses.field(default_factory=list)
+    folds: int = 3
+    megabytes: int = 0  # random bytes instead of the weights of each fold, which no verification loads
 
     def __post_init__(self):
-        run = Run(self.root / "run")
+        run = Run(self.root / "run", folds=self.folds)
+        if self.megabytes:
+            for path in run.models.glob("fold_*/weights.safetensors"):
+                path.write_bytes(os.urandom(self.megabytes * 2**20))
         self.name, self.number = "lung-os", 3
         self.ensemble, self.documents = self.root / "ensemble", self.root / "card"
         self.signatures, self.reports = self.root / "trust", self.root / "evaluation"
@@ -119,7 +123,7 @@ class Version(Material):
             "mcti.registered_by": "rita",
         }
         self.decision = self.entry()
-        self.ledger_faults = self.ledger_state
+        self.ledger_faults = []
         self.sign_all()
 
     def entry(self, action="promote", **changes):
