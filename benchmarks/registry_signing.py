@@ -1,7 +1,8 @@
 """Claim: signing adds at most 0.5 s, and the verification of a version takes at most 2 s, in CPU seconds.
 
 Signing and verification hash every file of the ensemble; the size of the weights is an option. The whole command
-includes the start of Python. The key is a file on P-256. Run: python -m benchmarks.registry_signing --folds 5 --megabytes 20
+includes the start of Python. The key is a file on P-256.
+Run: python -m benchmarks.registry_signing --folds 5 --megabytes 20
 """
 
 import argparse
