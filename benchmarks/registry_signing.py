@@ -33,7 +33,8 @@ def cpu_seconds(action: Callable[[], object], repeats: int) -> float:
 
 def command_seconds(version: Version, repeats: int) -> float:
     """Median CPU seconds of `mcti verify --offline`, from the start of Python to its end."""
-    lines = "".join(f"    {line}\n" for line in public_pem(version.key).decode().splitlines())
+    pem = public_pem(version.key).decode()  # type: ignore[no-untyped-call]
+    lines = "".join(f"    {line}\n" for line in pem.splitlines())
     trust, file = version.root / "trust.yaml", version.root / "version.tar"
     trust.write_text(f"keys:\n- id: site\n  roles: [model, lineage, gate]\n  public_key: |\n{lines}")
     bundle.write(version, file)
@@ -61,11 +62,18 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mcti-signing-") as scratch:
         version = Version(Path(scratch), folds=options.folds, megabytes=options.megabytes)
-        trust = trusting(version.key)
+        trust = trusting(version.key)  # type: ignore[no-untyped-call]
+
+        def uncached() -> Version:
+            return version.again()  # type: ignore[no-any-return, no-untyped-call]
+
+        def signing() -> None:
+            uncached().sign_all()  # type: ignore[no-untyped-call]
+
         figures = {
-            "signing": (cpu_seconds(lambda: version.again().sign_all(), options.repeats), SIGNING_SECONDS),
+            "signing": (cpu_seconds(signing, options.repeats), SIGNING_SECONDS),
             "verification": (
-                cpu_seconds(lambda: verification.check_all(version.again(), trust), options.repeats),
+                cpu_seconds(lambda: verification.check_all(uncached(), trust), options.repeats),
                 VERIFY_SECONDS,
             ),
             "mcti verify --offline": (command_seconds(version, options.repeats), VERIFY_SECONDS),

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,23 +20,35 @@ from mcti.evaluation.design_matrix import Inputs
 from mcti.evaluation.outcomes import Outcomes
 
 SCHEMES = ("site", "random")
+PRIMARY = "site"
 CLINICAL = ("age", "is_female")
+ENCODER = {"encoder": "HIPT"}
+"""Of the regions of all cohorts, as their makers published it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cohort:
-    """patients: tables and bags;  folds {scheme: parts};  digest: MD5 of all data that the models read."""
+    """patients: tables and bags;  folds {scheme: parts};  digest: MD5 of all data that the models read.
+
+    subtype (n,) of each patient. A cohort of one class has no column of the subtype in its table.
+    """
 
     name: str
     patients: Patients
     folds: dict[str, list[RowSplit]]
     covariates: tuple[str, ...]
     digest: str
+    subtype: np.ndarray
 
     @property
     def table(self) -> pd.DataFrame:
         """The cohort's table, one row per patient."""
         return self.patients.inputs.patients
+
+    @property
+    def one_class(self) -> bool:
+        """Whether all patients have the same subtype: there is no subtype task."""
+        return len(self.patients.data.classes) == 1
 
     def outcomes(self, scheme: str) -> Outcomes:
         """The test patients of each fold with their outcomes."""
@@ -63,18 +75,34 @@ def read(folder: Path, name: str, folds: int, repeats: int, most: int | None = N
     if most is not None:
         table = table.sample(n=min(most, len(table)), random_state=0)
     table = table.sort_values("patient_id").drop(columns="cohort", errors="ignore").reset_index(drop=True)
-    inputs = Inputs(table, genes.loc[table["patient_id"]], np.stack([moments(bags[p]) for p in table["patient_id"]]))
     classes = tuple(sorted(table["subtype"].unique()))
+    columns = table if len(classes) > 1 else table.drop(columns="subtype")
+    inputs = Inputs(columns, genes.loc[table["patient_id"]], np.stack([moments(bags[p]) for p in table["patient_id"]]))
     values = inputs.genes.to_numpy(dtype=np.float32)
     bag_list = [
         _bag({str(k): v for k, v in row.items()}, bags[row["patient_id"]], values[i], classes)
         for i, row in enumerate(table.to_dict("records"))
     ]
-    data = Dataset({bag.patient_id: bag for bag in bag_list}, tuple(map(str, inputs.genes.columns)), classes)
+    identity = {"name": name, "endpoint": "overall survival"}
+    genes_read = tuple(map(str, inputs.genes.columns))
+    data = Dataset({bag.patient_id: bag for bag in bag_list}, genes_read, classes, ENCODER, identity)
     known = tuple(c for c in CLINICAL if c in table and table[c].nunique(dropna=True) > 1)
     data_digest = hashlib.md5((digest(bag_list, known) + ",".join(table["site"])).encode()).hexdigest()
     parts = {scheme: assign_folds(table, scheme, folds, repeats) for scheme in SCHEMES}
-    return Cohort(name, Patients(inputs, data), parts, known, data_digest)
+    return Cohort(name, Patients(inputs, data), parts, known, data_digest, table["subtype"].astype(str).to_numpy())
+
+
+def sources(target: Cohort, others: Sequence[Cohort]) -> tuple[Dataset, ...]:
+    """The other cohorts with the genes of the target: NaN for a gene that a cohort lacks.
+
+    Raises DataError when a cohort has a patient of the target
+    """
+    of_target = set(target.patients.data.bags)
+    for other in others:
+        if common := sorted(of_target & set(other.patients.data.bags)):
+            what = f"patient {common[0]!r} is also in cohort {target.name} ({len(common)} such patients)"
+            raise DataError(what, f"source {other.name}", "leave this source out (--sources)")
+    return tuple(other.patients.data.with_genes(target.patients.data.genes) for other in others)
 
 
 def moments(bag: np.ndarray) -> np.ndarray:

@@ -13,22 +13,19 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks import study_data
-from benchmarks.study_text import HEAD, NOTES, display
+from benchmarks import study_data, study_pool, study_tables
+from benchmarks.study_pool import BAR
+from benchmarks.study_text import display
 from mcti import figure_canvas, storage
 from mcti.errors import MctiError
 from mcti.evaluation import calibration, comparison, metrics, risk_groups, subgroups
-from mcti.evaluation.comparison import Difference, FoldTest, Interval
+from mcti.evaluation.comparison import Difference, FoldTest
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.predictions import Predictions
 from mcti.evaluation.statistics import PairMean, Statistic
 from mcti.params.variants import ABLATIONS
 
-BAR, OURS = "linear_all", ("mcti", "mcti+cox")
 CONFIDENCE = 0.95
-PRIMARY = "site"
-BARS = {("brca", "random"): 0.645, ("brca", "site"): 0.626, ("nsclc", "random"): 0.606, ("nsclc", "site"): 0.585}
-"""Mean of folds of the untuned all-linear model by the recipe of the data's own page, for the cohorts it names."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class Arm:
     @property
     def label(self) -> str:
         """The heading of the arm."""
-        return label(self.cohort.name, self.scheme)
+        return study_tables.label(self.cohort.name, self.scheme)
 
     def pairs(self, name: str, seeds: tuple[int, ...] | None = None) -> PairMean:
         """C within folds of a model, over some of its seeds or all."""
@@ -70,17 +67,28 @@ def write(cohorts: Mapping[str, study_data.Cohort], args: argparse.Namespace, un
     for unit in units:
         models = by_arm.setdefault((unit.cohort, unit.scheme), {})
         models.setdefault(unit.model, {}).setdefault(unit.seed, []).append(unit)
-    arms = [_arm(cohorts[name], scheme, models, args) for (name, scheme), models in by_arm.items()]
-    arms = [arm for arm in arms if BAR in arm.models]
+    planned = [_arm(cohorts[name], scheme, models, args) for (name, scheme), models in by_arm.items()]
+    arms = [arm for arm in planned if BAR in arm.models]
     if not arms:
         raise MctiError(f"no tables: {BAR} is not complete in any arm", str(args.out), f"add {BAR} to --models")
-    primary = contrasts(arms)
-    document = plain({"arms": [numbers(arm) for arm in arms], "primary": primary, "settings": _settings(args, arms)})
-    figure = forest(document["arms"])
+    figures, rows = plain([numbers(arm) for arm in arms]), plain(contrasts(arms))
+    schemes = list(dict.fromkeys(arm.scheme for arm in arms))
+    document = {
+        "arms": figures,
+        "contrasts": rows,
+        "pooled": plain({scheme: study_pool.pooled_models(figures, scheme) for scheme in schemes}),
+        "pooled_contrasts": plain(
+            [row for scheme in schemes for row in study_pool.pooled_contrasts(rows, scheme, len(cohorts))]
+        ),
+        "choices": plain(study_pool.choices(figures, study_data.PRIMARY)),
+        "missing": {f"{arm.cohort.name} {arm.scheme}": arm.missing for arm in planned if arm.missing},
+        "settings": _settings(args, arms),
+    }
+    figure = forest([arm for arm in figures if arm["scheme"] == schemes[0]])
     args.docs.joinpath("figures").mkdir(parents=True, exist_ok=True)
     args.docs.joinpath("figures", "results_forest.svg").write_text(figure.svg, encoding="utf-8")
     storage.write_json(args.docs / "results.json", document)
-    args.docs.joinpath("results.md").write_text(page(arms, document, figure), encoding="utf-8")
+    args.docs.joinpath("results.md").write_text(study_tables.page(document, figure), encoding="utf-8")
 
 
 def _arm(cohort: study_data.Cohort, scheme: str, models: Mapping[str, Any], args: argparse.Namespace) -> Arm:
@@ -132,7 +140,6 @@ def numbers(arm: Arm) -> dict[str, Any]:
         "ablations_minus_mcti": ablations,
         "controls_minus_mcti": _controls(arm),
         "subtype": _subtype(arm),
-        "missing": arm.missing,
     }
 
 
@@ -152,10 +159,10 @@ def _model(arm: Arm, name: str) -> dict[str, Any]:
     usable = metrics.usable_horizons(outcomes, months)
     predicted = Predictions(scored.risk.mean(axis=1), scored.survival[:, usable])
     middle = int(np.argmin(np.abs(months[usable] - 36)))
-    label = arm.cohort.table["subtype"].astype(str).to_numpy()
+    within = subgroups.pairs_of_one_label(pairs, arm.cohort.subtype)
     statistics: dict[str, Statistic] = {
         "c_index": pairs,
-        "c_within_subtype": subgroups.pairs_of_one_label(pairs, label),
+        **({} if arm.cohort.one_class else {"c_within_subtype": within}),
         "uno_c": metrics.uno_c(outcomes, predicted.risk, 0.8),
         "auc_36": metrics.auc_at(outcomes, predicted.risk, float(months[usable][middle])),
         "ibs": metrics.integrated_brier(outcomes, predicted.survival, months[usable]),
@@ -222,34 +229,34 @@ def _subtype(arm: Arm) -> dict[str, float]:
     columns = [c for c in map(str, table) if c.startswith("P ")]
     if not columns:
         return {}
-    truth = arm.cohort.table["subtype"].iloc[arm.outcomes.patient].reset_index(drop=True)
+    truth = pd.Series(arm.cohort.subtype[arm.outcomes.patient])
     return metrics.subtype_scores(truth, table[columns].rename(columns=lambda c: c.removeprefix("P ")))
 
 
 def contrasts(arms: list[Arm]) -> list[dict[str, Any]]:
-    """The primary contrasts with Holm over models and cohorts, separately for each scheme."""
+    """The contrasts of the protocol by cohort, with Holm over contrasts and cohorts, separately for each scheme."""
     rows = []
     for scheme in study_data.SCHEMES:
-        family = {
-            (arm.cohort.name, name): _against(arm, name, BAR)
+        family = [
+            {"scheme": scheme, "cohort": arm.cohort.name, "model": c.model, "comparator": c.comparator}
+            | _against(arm, c.model, c.comparator)
             for arm in arms
             if arm.scheme == scheme
-            for name in OURS
-            if name in arm.models
-        }
-        p_values = {" ".join(key): math.nan if v["p"] is None else v["p"] for key, v in family.items()}
-        adjusted = comparison.holm(p_values)
-        rows += [
-            {"scheme": scheme, "cohort": c, "model": n, **v, "p_holm": comparison.finite(adjusted[f"{c} {n}"])}
-            for (c, n), v in family.items()
+            for c in study_pool.CONTRASTS
+            if {c.model, c.comparator} <= set(arm.models)
         ]
+        p_values = {str(number): math.nan if row["p"] is None else row["p"] for number, row in enumerate(family)}
+        adjusted = comparison.holm(p_values)
+        rows += [row | {"p_holm": comparison.finite(adjusted[str(number)])} for number, row in enumerate(family)]
     return rows
 
 
 def forest(arms: list[dict[str, Any]]) -> figure_canvas.Figure:
     """C minus that of the linear model, with paired intervals, one panel per arm of results.json."""
     models = [name for name in dict.fromkeys(name for arm in arms for name in arm["models"]) if name != BAR]
-    with figure_canvas.canvas("results_forest", width=11.0, height=1.4 + 0.27 * len(models)) as (axes,):
+    with figure_canvas.canvas("results_forest", width=3.0 + 2.2 * len(arms), height=1.4 + 0.27 * len(models)) as (
+        axes,
+    ):
         drawing = axes.figure
         axes.remove()
         panels = drawing.subplots(1, len(arms), sharey=True, squeeze=False)[0]
@@ -258,26 +265,17 @@ def forest(arms: list[dict[str, Any]]) -> figure_canvas.Figure:
                 if name not in arm["models"]:
                     continue
                 d = arm["models"][name]["minus_linear_all"]
-                colour = figure_canvas.COLOURS[1] if name in OURS else figure_canvas.COLOURS[0]
+                colour = figure_canvas.COLOURS[1] if name in study_tables.OURS else figure_canvas.COLOURS[0]
                 panel.plot([d["low"], d["high"]], [row, row], color=colour)
-                panel.plot([d["value"]], [row], "D" if name in OURS else "o", color=colour, markersize=5)
+                panel.plot([d["value"]], [row], "D" if name in study_tables.OURS else "o", color=colour, markersize=5)
             panel.axvline(0, color=figure_canvas.INK, linewidth=0.8, linestyle=":")
-            title = label(arm["cohort"], arm["scheme"])
+            title = study_tables.label(arm["cohort"], arm["scheme"])
             panel.set(title=title, ylim=(len(models) - 0.5, -0.5), yticks=range(len(models)))
             panel.set_yticklabels([display(name) for name in models])
             panel.set_xlabel("C minus linear model")
-        alt = "; ".join(f"{label(arm['cohort'], arm['scheme'])}: {_headline(arm)}" for arm in arms)
+        titles = [study_tables.label(arm["cohort"], arm["scheme"]) for arm in arms]
+        alt = "; ".join(f"{title}: {study_tables.headline(arm)}" for title, arm in zip(titles, arms, strict=True))
         return figure_canvas.finish("results_forest", "C minus that of the linear model", alt, [panels[0]])
-
-
-def label(cohort: str, scheme: str) -> str:
-    """The heading of an arm."""
-    return f"{cohort.upper()}, {'folds by site' if scheme == 'site' else 'random folds'}"
-
-
-def _headline(arm: dict[str, Any]) -> str:
-    differences = {name: arm["models"][name]["minus_linear_all"]["value"] for name in OURS if name in arm["models"]}
-    return ", ".join(f"{display(n)} {'–' if v is None else f'{v:+.3f}'}" for n, v in differences.items())
 
 
 def _settings(args: argparse.Namespace, arms: list[Arm]) -> dict[str, Any]:
@@ -286,102 +284,3 @@ def _settings(args: argparse.Namespace, arms: list[Arm]) -> dict[str, Any]:
         "data": {arm.cohort.name: arm.cohort.digest for arm in arms},
         "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}",
     }  # fmt: skip
-
-
-def page(arms: list[Arm], document: dict[str, Any], figure: figure_canvas.Figure) -> str:
-    """docs/results.md."""
-    partial = [f"{a['cohort']}/{a['scheme']}: {', '.join(a['missing'])}" for a in document["arms"] if a["missing"]]
-    parts = [HEAD]
-    if partial:
-        parts += ["**Partial.** These models are missing; the command below resumes with them:\n"]
-        parts += ["\n".join(f"* {line}" for line in partial), ""]
-    parts += ["```", "python -m benchmarks.tcga_study", "```", ""]
-    parts += [_primary_table(document["primary"]), ""]
-    parts += [f"![{figure.alt}](figures/results_forest.svg)", ""]
-    for arm, figures in zip(arms, document["arms"], strict=True):
-        parts += [_arm_section(arm, figures), ""]
-    return "\n".join([*parts, NOTES])
-
-
-def _arm_section(arm: Arm, figures: dict[str, Any]) -> str:
-    bar = BARS.get((arm.cohort.name, arm.scheme))
-    lines = [f"## {arm.label}", ""]
-    lines += [
-        f"{figures['patients']} patients, {figures['events']} events; events in the test folds: "
-        + ", ".join(map(str, figures["events_by_fold"]))
-        + ".",
-        *([f"Reference, the mean of folds of an untuned all-linear model: {bar:.3f}."] if bar else []),
-        "",
-        "| model | C | mean of folds | single seeds | minus linear model | corrected for folds "
-        "| within subtype | Uno's C |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name, m in sorted(figures["models"].items(), key=lambda item: -(item[1]["c_index"]["value"] or 0)):
-        less = m.get("minus_linear_all")
-        seeds = " ".join(_p(c) for c in m["c_by_seed"]) if len(m["c_by_seed"]) > 1 else ""
-        lines.append(
-            f"| {_bold(name)} | {_interval(m['c_index'])} | {_p(m['mean_of_folds'])} | {seeds} "
-            f"| {_signed(less) if less else ''} | {_signed(less['fold_corrected']) if less else ''} "
-            f"| {_interval(m['c_within_subtype'])} | {_interval(m['uno_c'])} |"
-        )
-    lines += [
-        "",
-        "| model | AUC 36 months | integrated Brier | skill | slope 36 months | ICI 36 months | D-calibration p |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, m in figures["models"].items():
-        p = m["d_calibration_p"]
-        lines.append(
-            f"| {_bold(name)} | {_interval(m['auc_36'])} | {_interval(m['ibs'])} | {_interval(m['ibs_skill'])} "
-            f"| {_interval(m['slope_36'], 2)} | {_interval(m['ici_36'])} | {'–' if p is None else f'{p:.3f}'} |"
-        )
-    lines += _difference_table("Ablations: C minus MCTI's, same seeds", figures["ablations_minus_mcti"])
-    lines += _difference_table(
-        "Negative controls: MCTI (seed 0) with a modality replaced at inference, C minus MCTI's",
-        figures["controls_minus_mcti"],
-    )
-    if figures["subtype"]:
-        s = figures["subtype"]
-        lines += ["", f"Subtype by MCTI: AUROC {_p(s['subtype_auroc'])}, macro-F1 {_p(s['subtype_macro_f1'])}."]
-    return "\n".join(lines)
-
-
-def _difference_table(title: str, rows: Mapping[str, Any]) -> list[str]:
-    if not rows:
-        return []
-    body = [f"| {display(name)} | {_signed(row)} |" for name, row in rows.items()]
-    return ["", f"| {title} | difference |", "|---|---|", *body]
-
-
-def _primary_table(rows: list[dict[str, Any]]) -> str:
-    lines = ["| cohort | folds | contrast | difference in C | p | p (Holm) |", "|---|---|---|---|---|---|"]
-    lines += [
-        f"| {r['cohort'].upper()} | {r['scheme']}{' (primary)' if r['scheme'] == PRIMARY else ''} "
-        f"| {display(r['model'])} − linear model | {_signed(r)} | {_p(r['p'])} | {_p(r['p_holm'])} |"
-        for r in rows
-    ]
-    return "\n".join(lines)
-
-
-def _p(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _bold(name: str) -> str:
-    return f"**{display(name)}**" if name in OURS else display(name)
-
-
-def _interval(n: Mapping[str, Any], digits: int = 3) -> str:
-    value = Interval(*(math.nan if n[k] is None else n[k] for k in ("value", "low", "high")))
-    if not math.isfinite(value.value):
-        return "–"
-    if not math.isfinite(value.low):
-        return f"{value.value:.{digits}f}"
-    return f"{value.value:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
-
-
-def _signed(n: Mapping[str, Any]) -> str:
-    if n["value"] is None:
-        return "–"
-    ends = "" if n["low"] is None else f" [{n['low']:+.3f}, {n['high']:+.3f}]"
-    return f"{n['value']:+.3f}{ends}"

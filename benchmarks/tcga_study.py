@@ -1,16 +1,19 @@
-"""Claim: on real cohorts MCTI, or its ensemble with a Cox model, ranks patients better than the all-linear Cox model.
+"""Claim: on real cohorts `mcti train`, with and without other cohorts to learn from, ranks patients better than the
+all-linear Cox model of the cohort.
 
-Run    python -m benchmarks.tcga_study [--data FOLDER] [--workers 2]     98 minutes of two cores
+Run    python -m benchmarks.tcga_study [--data FOLDER] [--workers 2]
 Reads  FOLDER (default ../shared/data/tcga): NAME_clinical.csv, NAME_expression.parquet, NAME_slides.csv, bags/NAME.zip
        for each cohort NAME
 Writes study/ (out-of-fold predictions by cohort, scheme, model, seed and fold; protocol.json), docs/results.md,
        docs/results.json and docs/figures/results_*.svg
 The protocol: five site-grouped and five random folds, the same for every model; networks by one training loop with one
 setting and one fixed number of epochs, none of them tuned; three seeds; baselines with their penalties chosen inside
-the training part. Primary contrasts, fixed before a test fold is read: mcti and mcti+cox minus linear_all in C on the
-site-grouped folds, paired bootstrap over patients, Holm over both and all cohorts. An interrupted run resumes; a
-`study/` of another protocol or of other data is refused. After `--minutes` no new work starts; the tables then contain
-the finished part and list what is missing. `--report` only writes the tables and figures again.
+the training part. Models with transfer also learn from the other cohorts (`--sources`), of which no patient is tested.
+The contrasts (CONTRASTS) are fixed before a test fold is read: paired bootstrap over patients, Holm over contrasts and
+cohorts, pooled over cohorts by a random-effects model. Permuted outcomes and ablations have site-grouped folds alone;
+trees, as the linear models, have one seed. An interrupted run resumes; a `study/` of another protocol or of other data
+is refused. After `--minutes` no new work starts; the tables then contain the finished part and list what is missing.
+`--report` only writes the tables and figures again.
 """
 
 import argparse
@@ -20,7 +23,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import cache
@@ -30,24 +33,35 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks import model_zoo, study_data, study_report
+from benchmarks import model_zoo, study_data, study_pool, study_report
 from benchmarks.model_zoo import Patients, RowSplit
+from mcti.dataset.bags import Dataset
 from mcti.errors import MctiError
 from mcti.evaluation import baselines
 from mcti.evaluation.predictions import Predictions
 from mcti.model.trained import TrainedModel
 from mcti.params import TrainParams
+from mcti.params.variants import ABLATIONS, COMPARATORS
 from mcti.storage import replacing
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "tcga"
 HORIZONS = (12.0, 24.0, 36.0, 48.0, 60.0)
+TREES = ("forest", "boosting")
 SETTINGS = {"device": "cpu", "threads": 1}
 """Of every network; all else is the default of `train`. How that came about: docs/results.md."""
 PERMUTED = ("permuted linear_all", "permuted mcti")
-FIRST = ("mcti", model_zoo.ENSEMBLE, "snn", "mean_pool", "abmil", "late_fusion", "mcat", "motcat", "transmil")
-MODELS = (*baselines.REGISTRY, *FIRST, *PERMUTED, *(n for n in model_zoo.NETWORKS if n not in FIRST))
-SEEDLESS = tuple(name for name in baselines.REGISTRY if name not in ("forest", "boosting"))
+FIRST = (
+    *(name for name in baselines.REGISTRY if name not in TREES),
+    *model_zoo.COX_WEIGHTS,
+    *model_zoo.TRANSFERRED,
+    *COMPARATORS,
+)
+MODELS = (*FIRST, *TREES, *PERMUTED, *ABLATIONS)
+ONE_SEED = (*baselines.REGISTRY, *PERMUTED)
+ONE_SCHEME = (*PERMUTED, *ABLATIONS)
+"""Controls and ablations, on the primary folds alone."""
+NEEDS_SUBTYPES = ("subtype_only", "no_subtype_task")
 
 
 @dataclass(frozen=True)
@@ -85,25 +99,53 @@ def main() -> int:
 
 
 def units(cohorts: Iterable[study_data.Cohort], args: argparse.Namespace) -> Iterator[Unit]:
-    """All work in order of importance: seed by seed, model by model."""
+    """All work in order of importance: seed by seed, scheme by scheme, model by model."""
     many = list(cohorts)
     for seed in range(args.seeds):
-        for model in args.models:
-            if seed and model in (*SEEDLESS, *PERMUTED):
-                continue
-            for scheme in args.schemes:
+        for scheme in args.schemes:
+            for model in args.models:
+                if (seed and model in ONE_SEED) or (scheme != study_data.PRIMARY and model in ONE_SCHEME):
+                    continue
                 for cohort in many:
-                    yield from (Unit(cohort.name, scheme, model, seed, p.fold) for p in cohort.folds[scheme])
+                    if measurable(model, cohort, args):
+                        yield from (Unit(cohort.name, scheme, model, seed, p.fold) for p in cohort.folds[scheme])
+
+
+def measurable(model: str, cohort: study_data.Cohort, args: argparse.Namespace) -> bool:
+    """Whether the model exists for the cohort: a subtype needs two classes, transfer another cohort."""
+    if model.endswith(model_zoo.TRANSFER):
+        return bool(source_names(args, cohort.name))
+    return not (cohort.one_class and model in NEEDS_SUBTYPES)
+
+
+def source_names(args: argparse.Namespace, target: str) -> list[str]:
+    """The cohorts that a target learns from: `--sources`, or all of the folder, without the target."""
+    return [name for name in args.sources or study_data.names(args.source_data or args.data) if name != target]
+
+
+def jobs(planned: Iterable[Unit]) -> list[tuple[Unit, ...]]:
+    """Units that one worker does together, in the order of the first of each.
+
+    Those of one training run (`model_zoo.training_run`); with transfer also the folds of one seed, which start from the
+    same pretrained network.
+    """
+    together: dict[tuple[str, str, str, int, int], list[Unit]] = {}
+    for unit in planned:
+        fold = -1 if unit.model.endswith(model_zoo.TRANSFER) else unit.fold
+        key = (unit.cohort, unit.scheme, model_zoo.training_run(unit.model), unit.seed, fold)
+        together.setdefault(key, []).append(unit)
+    return [tuple(group) for group in together.values()]
 
 
 def freeze(cohort: study_data.Cohort, args: argparse.Namespace) -> None:
-    """Record folds, settings and contrasts before the first fit; refuse to resume under another protocol."""
+    """Record folds, settings, sources and contrasts before the first fit; refuse to resume under another protocol."""
     ids = cohort.table["patient_id"].to_numpy()
     protocol = {
         "data": cohort.digest,
+        "sources": {name: _source(args, name).digest for name in source_names(args, cohort.name)},
         "settings": settings(cohort, 0).model_dump(mode="json"),
         "metric": "Harrell's C within folds, mean over seeds of risks standardised within fold",
-        "primary": ["mcti - linear_all", "mcti+cox - linear_all"],
+        "contrasts": [f"{contrast.model} - {contrast.comparator}" for contrast in study_pool.CONTRASTS],
         "folds": {s: {str(p.fold): sorted(ids[p.test]) for p in parts} for s, parts in cohort.folds.items()},
     }
     text = json.dumps(protocol, indent=1, sort_keys=True)
@@ -126,34 +168,37 @@ def settings(cohort: study_data.Cohort, seed: int) -> TrainParams:
 
 
 def work(args: argparse.Namespace, planned: list[Unit], started: float) -> None:
-    """Run the open units, `--workers` at a time, until all are done or the time limit is reached."""
-    open_units = [unit for unit in planned if not unit.file(args.out).exists()]
-    done, limit = len(planned) - len(open_units), args.minutes * 60 or float("inf")
+    """Run the open units, `--workers` training runs at a time, until all are done or the time limit is reached."""
+    waiting = jobs(unit for unit in planned if not unit.file(args.out).exists())
+    done, limit = len(planned) - sum(map(len, waiting)), args.minutes * 60 or float("inf")
     if args.workers == 1:
-        for unit in open_units:
+        for job in waiting:
             if time.monotonic() - started > limit:
                 return
-            _do(args, unit)
-            done += 1
-            _say(done, len(planned), unit, started)
+            _do(args, job)
+            done += len(job)
+            _say(done, len(planned), job, started)
         return
     with ProcessPoolExecutor(args.workers, multiprocessing.get_context("spawn")) as pool:
-        running: dict[Future[None], Unit] = {}
-        while open_units or running:
-            while open_units and len(running) < args.workers and time.monotonic() - started <= limit:
-                unit = open_units.pop(0)
-                running[pool.submit(_do, args, unit)] = unit
+        running: dict[Future[None], tuple[Unit, ...]] = {}
+        while waiting or running:
+            while waiting and len(running) < args.workers and time.monotonic() - started <= limit:
+                job = waiting.pop(0)
+                running[pool.submit(_do, args, job)] = job
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 future.result()
-                done += 1
-                _say(done, len(planned), running.pop(future), started)
+                job = running.pop(future)
+                done += len(job)
+                _say(done, len(planned), job, started)
 
 
-def _say(done: int, of: int, unit: Unit, started: float) -> None:
-    minutes = (time.monotonic() - started) / 60
-    print(f"{minutes:6.1f} min  {done}/{of}  {' '.join(map(str, vars(unit).values()))}", file=sys.stderr, flush=True)
+def _say(done: int, of: int, job: tuple[Unit, ...], started: float) -> None:
+    minutes, first = (time.monotonic() - started) / 60, job[0]
+    names, folds = (dict.fromkeys(getattr(unit, field) for unit in job) for field in ("model", "fold"))
+    where = f"{first.cohort} {first.scheme} seed {first.seed} fold {' '.join(map(str, folds))}"
+    print(f"{minutes:6.1f} min  {done}/{of}  {where}: {', '.join(names)}", file=sys.stderr, flush=True)
 
 
 @cache
@@ -161,39 +206,70 @@ def _read(folder: Path, name: str, folds: int, repeats: int, most: int | None) -
     return study_data.read(folder, name, folds, repeats, most)
 
 
+@cache
+def _aligned(target: study_data.Cohort, others: tuple[study_data.Cohort, ...]) -> tuple[Dataset, ...]:
+    return study_data.sources(target, others)
+
+
 def _cohort(args: argparse.Namespace, name: str) -> study_data.Cohort:
     return _read(args.data, name, args.folds, args.repeats, args.patients)
 
 
-def _do(args: argparse.Namespace, unit: Unit) -> None:
-    """Fit, predict, write; the file is there whole or not at all."""
+def _source(args: argparse.Namespace, name: str) -> study_data.Cohort:
+    return _read(args.source_data or args.data, name, args.folds, args.repeats, args.patients)
+
+
+def _sources(args: argparse.Namespace, target: study_data.Cohort) -> tuple[Dataset, ...]:
+    return _aligned(target, tuple(_source(args, name) for name in source_names(args, target.name)))
+
+
+def _do(args: argparse.Namespace, job: tuple[Unit, ...]) -> None:
+    """Fit, predict, write, fold by fold; a file is there whole or not at all."""
     from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(1)
-    cohort = _cohort(args, unit.cohort)
-    part = next(p for p in cohort.folds[unit.scheme] if p.fold == unit.fold)
-    with threadpool_limits(1):
-        table = predict(cohort, part, unit)
-    file = unit.file(args.out)
+    first, cohort = job[0], _cohort(args, job[0].cohort)
+    others = _sources(args, cohort) if first.model.endswith(model_zoo.TRANSFER) else ()
+    for part in cohort.folds[first.scheme]:
+        if units_of_fold := tuple(unit for unit in job if unit.fold == part.fold):
+            with threadpool_limits(1):
+                tables = predict(cohort, part, units_of_fold, others)
+            for unit, table in tables.items():
+                _write(unit.file(args.out), table)
+
+
+def _write(file: Path, table: pd.DataFrame) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as draft:
         draft.write_text(table.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
 
 
-def predict(cohort: study_data.Cohort, split: RowSplit, unit: Unit) -> pd.DataFrame:
-    """patient_id, risk, S_<months>; of `mcti` also its risks under the negative controls and the subtype."""
-    patients, params = cohort.patients, settings(cohort, unit.seed)
-    name = unit.model.removeprefix("permuted ")
-    if name != unit.model:
-        patients = permuted(patients, split, unit.seed)
+def predict(
+    cohort: study_data.Cohort, split: RowSplit, job: tuple[Unit, ...], sources: Sequence[Dataset] = ()
+) -> dict[Unit, pd.DataFrame]:
+    """The tables of the units of one training run: patient_id, risk, S_<months>.
+
+    That of `mcti` with seed 0 also has the risks under the negative controls and the subtype.
+    """
+    first, params = job[0], settings(cohort, job[0].seed)
+    if first.model in PERMUTED:
+        patients = permuted(cohort.patients, split, first.seed)
+        forecast = model_zoo.fit(first.model.removeprefix("permuted "), patients, split, params)
+        return {first: _table(cohort, split, forecast(split.test), {})}
+    if first.model not in model_zoo.NETWORKS:
+        forecast = model_zoo.fit(first.model, cohort.patients, split, params)
+        return {first: _table(cohort, split, forecast(split.test), {})}
+    models = model_zoo.fit_networks([unit.model for unit in job], cohort.patients, split, params, sources)
+    return {unit: _network_table(cohort, split, unit, models[unit.model]) for unit in job}
+
+
+def _network_table(cohort: study_data.Cohort, split: RowSplit, unit: Unit, model: TrainedModel) -> pd.DataFrame:
+    predictions = model_zoo.network_forecast(model, cohort.patients, HORIZONS)(split.test)
     more: dict[str, np.ndarray] = {}
-    if name == "mcti":
-        model = model_zoo.fit_network(name, patients, split, params)
-        predictions = model_zoo.network_forecast(model, patients, HORIZONS)(split.test)
-        if name == unit.model and unit.seed == 0:
-            more = controls(model, patients, split) | subtypes(model, patients, split)
-    else:
-        predictions = model_zoo.fit(name, patients, split, params)(split.test)
+    if unit.model == "mcti" and unit.seed == 0:
+        more = controls(model, cohort.patients, split)
+        if not cohort.one_class and predictions.subtypes is not None:
+            more |= {f"P {name}": predictions.subtypes[name].to_numpy() for name in predictions.subtypes}
     return _table(cohort, split, predictions, more)
 
 
@@ -238,21 +314,12 @@ def controls(model: TrainedModel, patients: Patients, split: RowSplit) -> dict[s
     return {f"risk {name}": model_zoo.predict_bags(model, bags, HORIZONS).risk for name, bags in changed.items()}
 
 
-def subtypes(model: TrainedModel, patients: Patients, split: RowSplit) -> dict[str, np.ndarray]:
-    """P of each subtype."""
-    with torch.inference_mode():
-        rows = [
-            model.net(**model.inputs(bag.patches, bag.genes, bag.covariates)).subtype_logits.softmax(1)[0]
-            for bag in patients.bags(split.test)
-        ]
-    table = torch.stack(rows).numpy()
-    return {f"P {name}": table[:, i] for i, name in enumerate(patients.data.classes)}
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the cohorts")
     parser.add_argument("--cohorts", nargs="+", help="names; default: all of the folder")
+    parser.add_argument("--sources", nargs="+", help="cohorts to learn from, without the target; default: all")
+    parser.add_argument("--source-data", type=Path, help="folder of the sources; default: that of the cohorts")
     parser.add_argument("--out", type=Path, default=ROOT / "study", help="predictions; a run resumes from them")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="where results.md and its figures go")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS, metavar="NAME")

@@ -41,7 +41,7 @@ def run_local(
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     package = out / "pipeline.yaml"
-    compiled = compile_to(settings, data, package, pipeline)
+    compiled = compile_to(settings, data, package, pipeline, local=True)
     run = str(uuid.uuid4())  # as the label of the pods on a cluster
     identity = resources.identity(settings.cluster, compiled["version"]) | {"MCTI_RUN": run}
     identity |= {VARIABLE: neutral_text(settings), **policy.task_environment(settings.trust)}

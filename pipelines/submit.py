@@ -25,11 +25,14 @@ PIPELINES: dict[str, Callable[[Settings, str, str], Any]] = {
 }
 
 
-def compile_to(settings: Settings, data: str | None, out: Path, pipeline: str = "training") -> dict[str, str]:
+def compile_to(
+    settings: Settings, data: str | None, out: Path, pipeline: str = "training", *, local: bool = False
+) -> dict[str, str]:
     """Write a pipeline of these settings as YAML; the same settings give the same bytes.
 
     data        version of the sources; None: the MD5 that DVC recorded next to their folder, or none
     pipeline    training | retraining | inference
+    local       for a run on this machine: folders of it may be sources
 
     Raises
         UsageError: unknown pipeline, or the compiled pipeline would not run on a cluster.
@@ -47,7 +50,7 @@ def compile_to(settings: Settings, data: str | None, out: Path, pipeline: str = 
         package = draft.with_name(f"{draft.name}.yaml")  # the compiler checks the suffix
         try:
             compiler.Compiler().compile(build(settings, version_of_data, version), str(package))
-            checks.require_valid(package, settings.cluster)
+            checks.require_valid(package, settings.cluster, local=local)
             package.rename(draft)
         finally:
             package.unlink(missing_ok=True)

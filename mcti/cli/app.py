@@ -9,7 +9,7 @@ import mcti
 from mcti.cli import data, models, pipeline, slides, stack, steps
 
 SECTIONS = {
-    "Data": ("settings", "ingest", "validate", "validate-features", "split", "data"),
+    "Data": ("settings", "ingest", "validate", "validate-features", "split", "list-sources", "data"),
     "Slides": ("inventory", "extract", "features", "heatmap", "view"),
     "Training": ("search", "train", "evaluate", "test", "model"),
     "Registry": ("register", "promote", "approve", "rollback", "lineage", "dossier", "ledger"),

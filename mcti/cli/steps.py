@@ -158,6 +158,17 @@ def search(
     )
 
 
+@command(group, "list-sources")
+def list_sources(context: CommandContext, out: OutFile = "data/source_files.json") -> object:
+    """List the files of train.sources and the version of train.prior; DVC runs it before `search` and `train`.
+
+    Example: mcti list-sources --out data/source_files.json
+    """
+    from mcti.steps.list_sources import list_sources as step
+
+    return step(context.settings.train, Path(out))
+
+
 @command(group, "train")
 def train(
     context: CommandContext,

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,40 @@ class Dataset:
             return self
         bags = {patient: dataclasses.replace(bag, **removed[modalities]) for patient, bag in self.bags.items()}
         return dataclasses.replace(self, bags=bags)
+
+    def with_genes(self, genes: Sequence[str]) -> "Dataset":
+        """The same patients with these genes in this order: NaN for a gene without a column, other columns are dropped.
+
+        A patient without any expression remains without it.
+        """
+        columns = {name: column for column, name in enumerate(self.genes)}
+        known = [position for position, name in enumerate(genes) if name in columns]
+        chosen = [columns[genes[position]] for position in known]
+
+        def align(values: Tensor) -> Tensor:
+            aligned = values.new_full((len(genes),), float("nan"))
+            aligned[known] = values[chosen]
+            return aligned
+
+        bags = {
+            patient: bag if bag.genes is None else dataclasses.replace(bag, genes=align(bag.genes))
+            for patient, bag in self.bags.items()
+        }
+        return dataclasses.replace(self, bags=bags, genes=tuple(genes))
+
+    def measured_genes(self) -> int:
+        """Number of genes with a value of at least one patient."""
+        rows = [bag.genes.isfinite() for bag in self.bags.values() if bag.genes is not None]
+        return int(torch.stack(rows).any(dim=0).sum()) if rows else 0
+
+    @cached_property
+    def version(self) -> str:
+        """MD5 of everything that training can read of all patients, and of the names of genes and classes."""
+        covariates = sorted({name for bag in self.bags.values() for name in bag.covariates})
+        names = [*self.genes, "", *self.classes, "", *covariates, "", *self.bags]
+        total = hashlib.md5("\0".join(names).encode(), usedforsecurity=False)
+        total.update(digest(list(self.bags.values()), covariates).encode())
+        return total.hexdigest()
 
     def select(self, patients: Sequence[str], where: str) -> list[PatientBag]:
         """The bags of these patients, in their order.

@@ -100,11 +100,38 @@ def _scale(mean: Tensor, variance: Tensor) -> Scale:
 
 def fit_axes(axes: Axes, bags: Sequence[PatientBag], fitted: Fitted) -> None:
     """Fit the principal axes of a training part's standardised genes and patch features, where the network has them."""
+    genes, features = axis_inputs(bags, fitted)
+    fit_axes_to(axes, genes, features)
+
+
+def fit_axes_to(axes: Axes, genes: Sequence[Tensor], features: Sequence[Tensor]) -> None:
+    """Fit the axes to standardised genes (G,) and patches (N, D_in) of patients, as `axis_inputs` returns them."""
     if axes.genes is not None:
-        measured = [fitted.genes(bag.genes) for bag in bags if bag.genes is not None]
-        axes.fit_genes(torch.stack(measured or [torch.zeros_like(fitted.genes.mean)]))
+        axes.fit_genes(torch.stack(list(genes) or [torch.zeros(axes.genes.shape[1])]))
     if axes.features is not None:
-        drawn = [
-            draw_patches(bag.patches, _AXES_CAP, ("axes", bag.patient_id)) for bag in bags if bag.patches is not None
-        ]
-        axes.fit_features([fitted.features(rows) for rows in drawn or [torch.zeros(1, len(fitted.features.mean))]])
+        axes.fit_features(list(features) or [torch.zeros(1, axes.features.shape[1])])
+
+
+def axis_inputs(bags: Sequence[PatientBag], fitted: Fitted) -> tuple[list[Tensor], list[Tensor]]:
+    """Standardised genes (G,) and drawn patches (N, D_in) of the patients who have them."""
+    genes = [fitted.genes(bag.genes) for bag in bags if bag.genes is not None]
+    patches = [(bag.patches, bag.patient_id) for bag in bags if bag.patches is not None]
+    return genes, [fitted.features(draw_patches(rows, _AXES_CAP, ("axes", name))) for rows, name in patches]
+
+
+@torch.no_grad()
+def scale_axes(axes: Axes, bags: Sequence[PatientBag], fitted: Fitted) -> None:
+    """Scale each axis, fitted to other patients, to unit variance in a training part; an axis of zeros stays so."""
+    genes, features = axis_inputs(bags, fitted)
+    if axes.genes is not None and genes:
+        _to_unit_variance(axes.genes, genes)
+    if axes.features is not None and features:
+        _to_unit_variance(axes.features, features)
+
+
+def _to_unit_variance(directions: Tensor, rows: Sequence[Tensor]) -> None:
+    """Divide each direction (A, p) by the standard deviation of the rows (p,) or (N, p) along it, equal weight each."""
+    along = [row.to(directions.device) @ directions.T for row in rows]
+    variance = torch.stack([values.double().square().reshape(-1, len(directions)).mean(0) for values in along]).mean(0)
+    scale = torch.where(variance > 1e-8, variance, torch.ones_like(variance)).rsqrt()
+    directions.mul_(scale[:, None].to(directions.dtype))

@@ -9,15 +9,17 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcti import storage
-from mcti.demo import painting, public_cohort, tissue_drawing
-from mcti.demo.public_cohort import DemoPatient, demo_patients, demo_tables
 from mcti.errors import OperationalError
 from mcti.progress import Progress
-from mcti.slides import pyramid_writer
 
+if TYPE_CHECKING:  # imports pandas, which a demo without changes does not need
+    from mcti.demo.public_cohort import DemoPatient
+
+_CODE = ("demo/painting.py", "demo/tissue_drawing.py", "slides/pyramid_writer.py", "demo/public_cohort.py")
+"""The painting code, below mcti/."""
 SEED = 7
 _MIDDLE_GRADE = 2  # used for the two patients without a grade
 _RECORD = "painted.json"
@@ -32,6 +34,9 @@ def write(raw: Path, patients: int | None = None, progress: Progress = lambda *_
     """
     if _is_current(raw, patients):
         return False
+    from mcti.demo import painting
+    from mcti.demo.public_cohort import demo_patients, demo_tables
+
     selected = demo_patients()[:patients]
     recorded = _read_record(raw)["md5"]
     _paint_all(raw, [patient for patient in selected if not _is_painted(raw, patient, recorded)], progress)
@@ -76,12 +81,11 @@ def _read_record(raw: Path) -> dict[str, Any]:
 
 def _painter_identity() -> str:
     """The seed and the MD5s of the painting code: other code paints other slides."""
-    modules = (painting, tissue_drawing, pyramid_writer, public_cohort)
-    md5s = [storage.md5(module.__file__) for module in modules if module.__file__]
+    md5s = [storage.md5(Path(__file__).parents[1] / file) for file in _CODE]
     return f"seed {SEED}, code {'-'.join(md5s)}"
 
 
-def _is_painted(raw: Path, patient: DemoPatient, recorded: dict[str, str]) -> bool:
+def _is_painted(raw: Path, patient: "DemoPatient", recorded: dict[str, str]) -> bool:
     path = raw / patient.path
     if not path.exists():
         return False
@@ -89,7 +93,7 @@ def _is_painted(raw: Path, patient: DemoPatient, recorded: dict[str, str]) -> bo
     return md5 is None or storage.md5(path) == md5  # slides are written atomically: without a record it is complete
 
 
-def _paint_all(raw: Path, missing: Sequence[DemoPatient], progress: Progress) -> None:
+def _paint_all(raw: Path, missing: "Sequence[DemoPatient]", progress: Progress) -> None:
     if not missing:
         return
     with storage.translating_os_errors(raw):
@@ -97,7 +101,7 @@ def _paint_all(raw: Path, missing: Sequence[DemoPatient], progress: Progress) ->
     patients, finished = iter(missing), iter(range(1, len(missing) + 1))
     lock = threading.Lock()
 
-    def next_patient() -> DemoPatient | None:
+    def next_patient() -> "DemoPatient | None":
         with lock:
             return next(patients, None)
 
@@ -111,7 +115,7 @@ def _paint_all(raw: Path, missing: Sequence[DemoPatient], progress: Progress) ->
             future.result()
 
 
-def _run_painter(raw: Path, next_patient: Callable[[], DemoPatient | None], report: Callable[[], None]) -> None:
+def _run_painter(raw: Path, next_patient: "Callable[[], DemoPatient | None]", report: Callable[[], None]) -> None:
     """Send jobs to one painter process; it ends with this process, since its input ends then."""
     command = [sys.executable, "-m", "mcti.demo.painter_process"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as painter:
@@ -127,7 +131,7 @@ def _run_painter(raw: Path, next_patient: Callable[[], DemoPatient | None], repo
             report()
 
 
-def _job(raw: Path, patient: DemoPatient) -> dict[str, Any]:
+def _job(raw: Path, patient: "DemoPatient") -> dict[str, Any]:
     number = int(patient.slide_id.rpartition("-")[2])
     grade = _MIDDLE_GRADE if patient.grade is None else patient.grade
     out = str((raw / patient.path).resolve())

@@ -26,7 +26,7 @@ from mcti.model.pathology import PathologyOutput, focus_weights
 from mcti.model.trained import TrainedModel, single_thread
 from mcti.model.unet import SURV, mean_token
 
-_POINTS = 8
+_POINTS = 32
 """Points of the path per forward pass; limits the memory of the large preset."""
 
 
@@ -159,10 +159,11 @@ class _Path:
         tokens: dict[str, Tensor] = {}
         edges = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
         for start in range(0, steps, _POINTS):
-            low, high = edges[start : start + _POINTS + 1][:-1], edges[start : start + _POINTS + 1][1:]
+            ends = edges[start : start + _POINTS + 1]
             with torch.no_grad():
-                before, after = (self._tokens(self._inputs(shares))[1] for shares in (low, high))
-            inputs = {name: value.requires_grad_() for name, value in self._inputs((low + high) / 2).items()}
+                at_ends = self._tokens(self._inputs(ends))[1]
+            middle = (ends[:-1] + ends[1:]) / 2
+            inputs = {name: value.requires_grad_() for name, value in self._inputs(middle).items()}
             _, parts = arguments = self._tokens(inputs)
             variables = [*inputs.values(), *parts.values()]
             gradient = torch.autograd.grad(self._risk(*arguments).sum(), variables, allow_unused=True)
@@ -170,7 +171,7 @@ class _Path:
             for name, slope in zip(inputs, slopes, strict=False):
                 gradients[name] += slope.sum(0, keepdim=True) / steps
             for name, slope in zip(parts, slopes[len(inputs) :], strict=True):
-                part = (slope * (after[name] - before[name])).sum((0, -1))
+                part = (slope * at_ends[name].diff(dim=0)).sum((0, -1))
                 tokens[name] = tokens.get(name, torch.zeros_like(part)) + part
         return gradients, self._named(tokens)
 

@@ -22,6 +22,10 @@ def describe_differences(changes: list[tuple[str, Any, Any]], template: str) -> 
     return shown + (f" and {len(changes) - SHOWN} more" if len(changes) > SHOWN else "")
 
 
+_SHARED_DIGESTS = ("code", "sources", "prior")
+"""Entries of `digests` in model.json that the folds of one model have in common."""
+
+
 def check_folds(specs: Mapping[str, Mapping[str, Any]]) -> None:
     """Check that the folds belong to one model; specs: location -> content of its model.json.
 
@@ -37,7 +41,7 @@ def check_folds(specs: Mapping[str, Mapping[str, Any]]) -> None:
     first, *others = comparable
     for where in others:
         one, other = (
-            {"train": shared_settings(spec), "code": spec.get("digests", {}).get("code")}
+            {"train": shared_settings(spec), **{name: spec.get("digests", {}).get(name) for name in _SHARED_DIGESTS}}
             for spec in (specs[first], specs[where])
         )
         if changes := differences(one, other):
@@ -62,3 +66,27 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
     return flat
+
+
+ORIGIN = ("encoder_preprocessing", "target_mpp", "target_patch_size", "level")
+"""Attributes of feature files that must be equal besides the encoder."""
+
+
+def feature_difference(
+    actual: Mapping[str, Any], expected: Mapping[str, Any], further: tuple[str, ...] = ()
+) -> tuple[str, Any, Any] | None:
+    """The first attribute in which two sets of features have another origin: (name, actual, expected); None: the same.
+
+    An attribute that one side lacks, or that was declared unknown, is not compared. Where both sides have the SHA-256
+    of the encoder's weights, it is compared instead of the name.
+
+    further  names of other attributes to compare
+    """
+    weights = all(side.get("encoder_weights_sha256") for side in (actual, expected))
+    encoder = "encoder_weights_sha256" if weights else "encoder"
+    for name in (encoder, *ORIGIN, *further):
+        one, other = actual.get(name), expected.get(name)
+        known = all(value and value != "unknown" for value in (one, other))
+        if known and one != other and not (isinstance(other, list) and one in other):
+            return name, one, other
+    return None

@@ -75,7 +75,11 @@ class CoxBranch(nn.Module):
 
     def forward(self, logits: Tensor, scores: Tensor) -> Tensor:
         """The weighted mean of the two models' hazard logits, (b, B), scores (b,) -> (b, B)."""
-        return (1 - self.cox_weight) * logits + self.cox_weight * (self.base + scores[:, None])
+        return (1 - self.cox_weight) * logits + self.cox_weight * self.alone(scores)
+
+    def alone(self, scores: Tensor) -> Tensor:
+        """The Cox model's own hazard logits: scores (b,) -> (b, B)."""
+        return self.base + scores[:, None]
 
     @staticmethod
     def _where_present(values: Tensor, present: Tensor | None) -> Tensor:

@@ -9,6 +9,10 @@ from torch.utils.checkpoint import checkpoint
 
 from mcti.model.presets import ModelConfig
 
+_STORED_BLOCKS = 4
+"""Number of blocks of a batch that are stored for the backward pass: for short bags recomputing them costs more than
+their memory, and `checkpoint` imports the compiler of torch, which takes seconds in every process."""
+
 
 @dataclass
 class PathologyOutput:
@@ -44,7 +48,8 @@ class PathologyBranch(nn.Module):
     """Bags of patches to K patch tokens.
 
     patches (b, N, D_in) padded, mask (b, N) True = real -> PathologyOutput. The bags are processed in blocks of `block`
-    rows, and the backward pass recomputes each block: peak memory O(block·(K + D_in)) besides the bags, never N·K.
+    rows, and the backward pass recomputes each block of a batch with more than four: peak memory O(block·(K + D_in))
+    besides the bags, never N·K.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -151,7 +156,7 @@ class PathologyBranch(nn.Module):
         for start in range(0, patches.shape[1], count):
             end = start + count
             arguments = (patches[:, start:end], mask[:, start:end], keys, present)
-            if torch.is_grad_enabled():
+            if torch.is_grad_enabled() and patches.shape[1] > _STORED_BLOCKS * count:
                 # Only views of the bag are stored; the backward pass recomputes the (block, K) masses.
                 part = checkpoint(self._transport_block, *arguments, use_reentrant=False, preserve_rng_state=False)
             else:

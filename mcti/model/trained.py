@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mcti.errors import DataError, did_you_mean
 from mcti.model.comparators import Comparator, build
-from mcti.model.hazards import survival_at
+from mcti.model.hazards import hazard_and_survival, survival_at
 from mcti.model.network import MCTI, Prediction
 from mcti.model.presets import ModelConfig
 from mcti.model.transport.plan import finite
@@ -251,16 +251,38 @@ class TrainedModel:
                          missing that the model needs, or a covariate of the model is absent
         """
         output = self.output(patches, genes, covariates)
-        risk, survival = float(output.risk[0]), output.survival.double()
-        if self.fitted.recalibration is not None:
-            survival = self.fitted.recalibration(survival)
-        curve = survival_at(survival, self.fitted.edges, horizons_months, self.config.head)[0]
-        values = [float(value) for value in curve]
-        row = {"risk": risk, **dict(zip(map(survival_column, horizons_months), values, strict=True))}
+        row = self._row(output.survival, output.risk, horizons_months)
         if subtypes:
             shares = output.subtype_logits[0].double().softmax(0).tolist()
             row |= {subtype_column(name): share for name, share in zip(self.config.classes, shares, strict=True)}
         return row
+
+    def predict_cox_part(
+        self,
+        patches: Tensor | None,
+        genes: Tensor | None,
+        horizons_months: Sequence[float],
+        covariates: Mapping[str, float | None] | None = None,
+    ) -> dict[str, float]:
+        """`predict` by the Cox model of the ensemble alone: as with a `cox_weight` of 1, without the network's forward.
+
+        Arguments and errors as in `predict`; the model has a Cox branch.
+        """
+        branch, inputs = self.net.cox_branch, self.inputs(patches, genes, covariates)
+        assert branch is not None
+        with single_thread(), torch.inference_mode():
+            values = [inputs.get(name) for name in ("covariates", "slides_present", "genes_present")]
+            scores = branch.scores(inputs["patches"], inputs["mask"], inputs["genes"], *values)
+            survival = hazard_and_survival(branch.alone(scores), self.config.head)[1]
+        return self._row(survival, -survival.sum(1), horizons_months)
+
+    def _row(self, survival: Tensor, risk: Tensor, horizons_months: Sequence[float]) -> dict[str, float]:
+        """Risk (1,) and S at the horizons, from S after each bin (1, B)."""
+        curve = survival.double()
+        if self.fitted.recalibration is not None:
+            curve = self.fitted.recalibration(curve)
+        values = survival_at(curve, self.fitted.edges, horizons_months, self.config.head)[0].tolist()
+        return {"risk": float(risk[0]), **dict(zip(map(survival_column, horizons_months), values, strict=True))}
 
     @single_thread()
     def output(

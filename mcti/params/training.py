@@ -1,6 +1,7 @@
 """Settings of training."""
 
 import dataclasses
+import operator
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -30,6 +31,15 @@ class BinParams(Params):
     count: int = Field(4, ge=2, le=64, description="B, number of time bins")
     placement: Literal["quantile", "uniform"] = Field(
         "quantile", description="edges at quantiles of the training fold's uncensored times, or at equal distances"
+    )
+
+
+class SourceParams(Params):
+    """Another cohort that training learns from (docs/transfer.md)."""
+
+    cohort: str = Field(min_length=1, description="cohort folder, s3:// or dvc+s3:// address")
+    features: str | None = Field(
+        None, min_length=1, description="its features: folder, s3:// or dvc+s3:// address; null: its genes alone"
     )
 
 
@@ -102,6 +112,26 @@ class TrainParams(Params):
         ge=0,
         le=1,
         description="weight of a ridge Cox model on the same inputs in the hazard logits; 0: the network alone",
+    )
+    sources: tuple[SourceParams, ...] = Field(
+        (),
+        strict=False,
+        exclude_if=operator.not_,
+        description="other cohorts that training learns from: a list of {cohort: ADDRESS, features: ADDRESS or null} "
+        "(docs/transfer.md)",
+    )
+    prior: str | None = Field(
+        None,
+        pattern=r"^models:/[^/@]+(@[^/@]+|/[0-9]+)$",
+        exclude_if=operator.not_,
+        description="registered model that training starts from: models:/NAME@ALIAS or models:/NAME/VERSION; null: "
+        "none (docs/transfer.md)",
+    )
+    fine_tuning: Literal["none", "frozen", "partial", "full", "auto"] = Field(
+        "none",
+        description="layers of a network pretrained on `sources` or `prior` that training changes; none: it is not "
+        "pretrained; frozen: heads; partial: all but the branches; full: all; auto: the best in inner folds; "
+        "unused without sources and prior",
     )
     precision: Literal["float32", "bf16", "fp16"] = Field(
         "float32", description="arithmetic of the forward pass; fp16 scales the loss"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mcti.params import RegisterParams
-from mcti.registry import metric_labels
+from mcti.registry import metric_labels, transfer_origin
 from mcti.registry.evidence import MODEL, Evidence
 
 GAP = "GAP"
@@ -41,6 +41,7 @@ def build(
         },
         "outputs": {"risk": "higher: earlier event; no unit", "survival_months": list(spec["horizons_months"])},
         "data": dict(evidence.cohort) or GAP,
+        "transfer": transfer_origin.transfer_of(spec),
         "bins_months": spec["fitted"]["edges_months"],
         "training": {"patients_per_fold": len(spec.get("patients", ())), "settings": dict(spec.get("params", {}))},
         "evaluation": {
@@ -77,6 +78,7 @@ def markdown(card: Mapping[str, Any]) -> str:
             f"**New patients:** {card['new_patients']}  ",
             f"**Evaluated:** {evaluated(card)}  ",
             f"**Data contract:** {card['evaluation']['data_contract']}  ",
+            *(f"**Learned from:** {line}  " for line in transfer_origin.lines(card.get("transfer", {}))),
             f"**Licences:** {licences}",
             "",
             "| metric (out of fold) | value [95 % interval] |",

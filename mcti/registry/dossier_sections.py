@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mcti.registry import metric_labels, sbom
+from mcti.registry import metric_labels, sbom, transfer_origin
 from mcti.registry.card import GAP
 from mcti.registry.dossier_document import DossierSource, Section, Table, interval, pairs
 from mcti.registry.dossier_requirements import COHORT_LABELS
@@ -32,7 +32,7 @@ def data(source: DossierSource) -> Section:
     gaps = [] if licences["data"] != GAP else ["licence of the data (register.data_licence)"]
     gaps += ["setting, dates and eligibility of the cohort", "ethical approval"]
     if cohort == GAP:
-        tables = tuple(_evaluated(source, {}))
+        tables = (*_evaluated(source, {}), *_transfer(source))
         gaps = ["data contract: register with `mcti register --validation`", *gaps]
         return Section(key="data", title="Data and attrition", tables=tables, gaps=tuple(gaps))
     numbers = dict(cohort["numbers"] or {})
@@ -55,9 +55,25 @@ def data(source: DossierSource) -> Section:
             pairs(counts, "the cohort as it was validated"),
             Table(headers=("data contract", "severity", "result"), rows=contract),
             pairs(measurements, "measurements of the data contract"),
+            *_transfer(source),
         ),
         gaps=tuple(gaps),
     )
+
+
+def _transfer(source: DossierSource) -> Iterator[Table]:
+    """Other cohorts and the registered model that the training learned from; no table without any."""
+    transfer = source.card.get("transfer", {})
+    rows = tuple(
+        (str(one.get("name", "")), transfer_origin.describe_source(one), one["digest"])
+        for one in transfer.get("sources", ())
+    )
+    if rows:
+        yield Table(
+            title="other cohorts that the training learned from", headers=("cohort", "used", "digest"), rows=rows
+        )
+    if prior := transfer.get("prior"):
+        yield pairs(prior, "registered model that the training started from")
 
 
 def _evaluated(source: DossierSource, further: Mapping[str, Any]) -> Iterator[Table]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mcti.errors import DataError, did_you_mean
 from mcti.model.clinical import check_ranges
+from mcti.model.compatibility import feature_difference
 from mcti.model.reference_profile import ReferenceProfile, mean_patch
 from mcti.model.trained import TrainedModel, single_thread
 from mcti.params.data import MAX_MISSING_GENES
@@ -91,14 +92,11 @@ class Ensemble:
 
         Raises DataError when encoder, weights, preprocessing, µm/px, patch size or level (patch, slide) differ.
         """
-        weights = [side.get("encoder_weights_sha256") for side in (attributes, self.feature_attributes)]
-        encoder = "encoder_weights_sha256" if all(weights) else "encoder"
-        for name in (encoder, "encoder_preprocessing", "target_mpp", "target_patch_size", "level"):
-            actual, expected = attributes.get(name), self.feature_attributes.get(name)
-            known = all(value and value != "unknown" for value in (actual, expected))
-            if known and actual != expected and not (isinstance(expected, list) and actual in expected):
-                what = f"the features have {name} {actual}, those of the training had {expected}"
-                raise DataError(what, where, "use features that were made with the settings of the training")
+        difference = feature_difference(attributes, self.feature_attributes)
+        if difference is not None:
+            name, actual, expected = difference
+            what = f"the features have {name} {actual}, those of the training had {expected}"
+            raise DataError(what, where, "use features that were made with the settings of the training")
 
     @single_thread()
     def predict(

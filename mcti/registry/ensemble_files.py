@@ -4,16 +4,18 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcti import storage
 from mcti.errors import DataError
 from mcti.model import compatibility
-from mcti.model.reference_profile import ReferenceProfile
-from mcti.model.trained import TrainedModel
 from mcti.redaction import hashed
-from mcti.registry.ensemble import Ensemble
 from mcti.registry.ensemble_index import INDEX, digest_of
+
+if TYPE_CHECKING:  # they import torch, which comparing hashes does not need
+    from mcti.model.reference_profile import ReferenceProfile
+    from mcti.model.trained import TrainedModel
+    from mcti.registry.ensemble import Ensemble
 
 REFIT = "refit"
 _FILES = ("weights.safetensors", "model.json")
@@ -55,20 +57,14 @@ def member_folders(models: Path, *, refit: bool = False) -> list[Path]:
     return [*folds, _refit_folder(models, folds)] if refit else folds
 
 
-def load(folder: Path) -> Ensemble:
+def load(folder: Path) -> "Ensemble":
     """The ensemble in `folder`: what `assemble` wrote, or the folds as `mcti train` wrote them.
 
     Raises DataError when a file is missing, altered, not a safetensors file, or contains a NaN or infinite weight.
     """
-    if (folder / INDEX).exists():
-        index = storage.read_json(folder / INDEX)
-        folders = [folder / name for name in sorted(index["members"], key=_fold_number)]
-        for path in folders:
-            _check_unaltered(path, index["members"][path.name])
-    else:
-        folders = fold_folders(folder)
-        index = {"members": {path.name: _file_hashes(path) for path in folders}, "assigned": _assigned(folders)}
-        _check_compatible(folders)
+    from mcti.registry.ensemble import Ensemble
+
+    index, folders = verified_index(folder)
     spec = storage.read_json(folders[0] / "model.json")
     return Ensemble(
         members={path.name: _read_member(path) for path in folders},
@@ -81,8 +77,29 @@ def load(folder: Path) -> Ensemble:
     )
 
 
+def verified_index(folder: Path) -> tuple[dict[str, Any], list[Path]]:
+    """The index of the ensemble in `folder`, and the folders of its members; every file is compared with its SHA-256.
+
+    Folds as `mcti train` wrote them have no index: it is computed from their files.
+
+    Raises DataError when a file is missing or altered.
+    """
+    if (folder / INDEX).exists():
+        index = storage.read_json(folder / INDEX)
+        folders = [folder / name for name in sorted(index["members"], key=_fold_number)]
+        for path in folders:
+            _check_unaltered(path, index["members"][path.name])
+    else:
+        folders = fold_folders(folder)
+        index = {"members": {path.name: _file_hashes(path) for path in folders}, "assigned": _assigned(folders)}
+        _check_compatible(folders)
+    return index, folders
+
+
 def trained_on(folder: Path) -> dict[str, frozenset[str]]:
-    """SHA-256 of the ids of the training patients of each member; `folder` contains fold_*/model.json.
+    """SHA-256 of the ids of the training patients of each member, those of sources and prior included.
+
+    folder  contains fold_*/model.json
 
     Raises DataError when a model.json does not list its patients.
     """
@@ -91,8 +108,14 @@ def trained_on(folder: Path) -> dict[str, frozenset[str]]:
         spec = storage.read_json(path / "model.json")
         if "patients" not in spec:
             raise DataError("the training patients are not listed", str(path / "model.json"), "train this fold again")
-        patients[path.name] = frozenset(_as_hash(str(patient)) for patient in spec["patients"])
+        patients[path.name] = seen_patients(spec)
     return patients
+
+
+def seen_patients(spec: Mapping[str, Any]) -> frozenset[str]:
+    """SHA-256 of the id of each patient that a member learned from: training part, sources and prior; of model.json."""
+    records = [spec, *spec.get("sources", ()), spec.get("prior") or {}]
+    return frozenset(_as_hash(str(patient)) for record in records for patient in record.get("patients", ()))
 
 
 def _as_hash(patient: str) -> str:
@@ -122,11 +145,13 @@ def _refit_folder(models: Path, folds: Sequence[Path]) -> Path:
     if not (folder / "model.json").exists():
         raise DataError("no refit", str(folder), "run `mcti train --refit`, or set register.predictor to cv_ensemble")
     refit, fold = (storage.read_json(path / "model.json") for path in (folder, folds[0]))
-    code = [spec.get("digests", {}).get("code") for spec in (refit, fold)]
+    one, other = (spec.get("digests", {}) for spec in (refit, fold))
     all_patients = {patient for path in folds for patient in storage.read_json(path / "model.json")["patients"]}
     differences = {
         "settings": compatibility.shared_settings(refit) != compatibility.shared_settings(fold),
-        "code": code[0] != code[1],
+        "code": one.get("code") != other.get("code"),
+        "sources": one.get("sources") != other.get("sources"),
+        "prior": one.get("prior") != other.get("prior"),
         "patients": set(refit["patients"]) != all_patients,
     }
     if any(differences.values()):
@@ -161,7 +186,9 @@ def _check_unaltered(folder: Path, expected: Mapping[str, str]) -> None:
             )
 
 
-def _read_profiles(folders: Sequence[Path]) -> dict[str, ReferenceProfile]:
+def _read_profiles(folders: Sequence[Path]) -> "dict[str, ReferenceProfile]":
+    from mcti.model.reference_profile import ReferenceProfile
+
     profiles = {}
     for folder in folders:
         spec = storage.read_json(folder / "model.json")
@@ -184,9 +211,11 @@ def _assigned(folders: Sequence[Path]) -> dict[str, list[str]]:
     return dict(sorted(assigned.items()))
 
 
-def _read_member(folder: Path) -> TrainedModel:
+def _read_member(folder: Path) -> "TrainedModel":
     from safetensors import SafetensorError
     from safetensors.torch import load_file
+
+    from mcti.model.trained import TrainedModel
 
     path = folder / "weights.safetensors"
     try:

@@ -1,5 +1,6 @@
 """The evidence for a version: the results of its evaluation and validation, stored with the version's run."""
 
+import os
 import tempfile
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
@@ -8,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from mcti import redaction, storage
 from mcti.errors import DataError, OperationalError
-from mcti.registry import headline_metrics, lineage, mlflow_client, tracking
+from mcti.registry import ensemble_files, headline_metrics, lineage, mlflow_client, tracking
+from mcti.registry.rest import ApiError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,8 +58,6 @@ class Evidence:
 
         Raises DataError when a file is missing, or the evaluation is of other models.
         """
-        from mcti.registry import ensemble_files  # it imports torch, which no other function needs
-
         for name in _REQUIRED:
             if not (reports / name).exists():
                 raise DataError(f"{name} is missing", str(reports), "run `mcti evaluate` first")
@@ -90,11 +90,9 @@ class Evidence:
 
     def log(self) -> None:
         """Log settings, headline metrics, data versions and files into the active run."""
-        import mlflow
-
         tracking.log_params(self.spec.get("params", {}))
         primary = storage.read_json(self.reports / "result.json").get("primary_baseline")
-        mlflow.log_metrics(headline_metrics.select(self.metrics, primary))
+        mlflow_client.load().log_metrics(headline_metrics.select(self.metrics, primary))
         for name, md5 in self.data.items():
             tracking.log_dataset(name, md5, {"patients": len(self.spec.get("patients", []))})
         files = [self.reports / name for name in _STORED if (self.reports / name).exists()]
@@ -111,11 +109,9 @@ def fetch(run_id: str, name: str, scratch: Path, folder: str = FOLDER) -> Path:
     DataError when the run has no such file.
     OperationalError when the file exists and cannot be downloaded.
     """
-    from mlflow.exceptions import MlflowException
-
     try:
-        return mlflow_client.download(f"runs:/{run_id}/{folder}/{name}", scratch)
-    except (MlflowException, OSError) as error:
+        return Path(_client().download_file(run_id, f"{folder}/{name}", scratch))
+    except (ApiError, OSError) as error:
         if name in names(run_id, folder):
             reason = str(error).splitlines()[0]
             hint = "see the logs of MLflow and of S3 and try again"
@@ -165,9 +161,11 @@ def md5_of_files(contract: str, files: list[Path]) -> str:
 
 def names(run_id: str, folder: str = FOLDER) -> list[str]:
     """The names of the files and folders of the evaluation (or of `folder`) in a version's run."""
-    from mlflow import MlflowClient
+    return [Path(item.path).name for item in _client().list_artifacts(run_id, folder)]
 
-    return [Path(item.path).name for item in MlflowClient().list_artifacts(run_id, folder)]
+
+def _client() -> Any:
+    return tracking.client_of(os.environ["MLFLOW_TRACKING_URI"])
 
 
 def read_predictions(path: Path) -> "pd.DataFrame":

@@ -7,7 +7,7 @@ from typing import Any
 
 from mcti import storage
 from mcti.errors import DataError
-from mcti.registry import evidence, models, tracking
+from mcti.registry import evidence, mlflow_client, models, tracking
 
 FOLDER = "external"
 _TAG, _MD5 = "mcti.external.", "mcti.external_md5"
@@ -34,8 +34,6 @@ def log(model: str, report: Path) -> str:
     DataError when the version has other weights than those that were tested.
     OperationalError when the registry does not respond.
     """
-    import mlflow
-
     result, metrics = storage.read_json(report / "result.json"), storage.read_json(report / "metrics.json")
     with tracking.service() as client:
         version = models.version_by_number(client, result["model"], int(result["version"]))
@@ -45,7 +43,7 @@ def log(model: str, report: Path) -> str:
         experiment = client.get_experiment(client.get_run(models.run_of(version)).info.experiment_id).name
         name = f"test-{version.name}-{version.version}-{result['cohort']}"
         with tracking.run(experiment, name, _tags(version, result, report)) as run_id:
-            mlflow.log_metrics(_numbers(result, metrics[_MODEL]))
+            mlflow_client.load().log_metrics(_numbers(result, metrics[_MODEL]))
             rows = {key: int(result[key]) for key in ("patients", "events")}
             tracking.log_dataset(result["cohort"], result["cohort_md5"], rows, context="external validation")
             tracking.log_files({report: FOLDER})

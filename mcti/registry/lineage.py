@@ -13,6 +13,7 @@ import yaml
 import mcti
 from mcti import storage
 from mcti.errors import DataError
+from mcti.registry import transfer_origin
 
 UNKNOWN = "unknown"
 DIRTY = "-dirty"
@@ -108,13 +109,15 @@ def data_versions(models: Path) -> dict[str, str]:
     """MD5s of the data that the models were trained on, by path, from the dvc.lock of their project.
 
     Models outside a DVC project (a step on a cluster) have one entry: `bags`, the MD5 over the digests of all training
-    and test parts in their model.json.
+    and test parts in their model.json. Each source and the prior of `train` have an entry with their digest.
 
     Raises DataError when dvc.lock cannot be read.
     """
     lock = next((p / "dvc.lock" for p in models.resolve().parents if (p / "dvc.lock").is_file()), None)
     locked = _locked(lock, models.resolve()) if lock is not None else {}
-    return locked or {"bags": storage.text_md5("".join(_digests(folder) for folder in sorted(models.glob("fold_*"))))}
+    folders = sorted(models.glob("fold_*"))
+    versions = locked or {"bags": storage.text_md5("".join(_digests(folder) for folder in folders))}
+    return versions | (transfer_origin.data_versions(storage.read_json(folders[0] / "model.json")) if folders else {})
 
 
 def _locked(lock: Path, models: Path) -> dict[str, str]:

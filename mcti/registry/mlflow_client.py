@@ -1,10 +1,18 @@
-"""Settings of MLflow's HTTP client: all requests go to its server, and a long wait is announced in the log."""
+"""MLflow's own client, whose import takes seconds: for models, datasets, and addresses that are no HTTP server.
 
+All its requests go to its server, and a long wait is announced in the log. Its errors become `rest.ApiError`.
+"""
+
+import contextlib
+import logging
 import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from mcti.registry.rest import ApiError, longest_wait
 from mcti.waiting import log_while_waiting
 
 ENVIRONMENT = {
@@ -33,12 +41,79 @@ def prepare() -> None:
         request_utils._cached_get_request_session.cache_clear()
 
 
-def download(location: str, scratch: Path) -> Path:
-    """The file or folder at an address of MLflow (`runs:/…`, `models:/…`), copied into `scratch`."""
+def load() -> Any:
+    """The module `mlflow`, set up for the server at MLFLOW_TRACKING_URI."""
+    level = logging.getLogger("mlflow").level
+    prepare()
     import mlflow
 
-    with log_while_waiting(f"the files of {location} from MLflow", f"ends after {_SILENT_SECONDS:.0f} s without data"):
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=location, dst_path=str(scratch)))
+    logging.getLogger("mlflow").setLevel(level)  # the import sets it to INFO
+    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+    return mlflow
+
+
+def download(location: str, scratch: Path) -> Path:
+    """The file or folder at an address of MLflow (`runs:/…`, `models:/…`), copied into `scratch`."""
+    with (
+        log_while_waiting(f"the files of {location} from MLflow", f"ends after {_SILENT_SECONDS:.0f} s without data"),
+        translated(),
+    ):
+        return Path(load().artifacts.download_artifacts(artifact_uri=location, dst_path=str(scratch)))
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Translate the errors of MLflow's client, without importing it.
+
+    Raises ApiError when the client fails in the body.
+    """
+    try:
+        yield
+    except Exception as error:
+        loaded = sys.modules.get("mlflow.exceptions")
+        if loaded is None or not isinstance(error, loaded.MlflowException):
+            raise
+        raise ApiError(str(error.message), error.error_code) from error
+
+
+class FullClient:
+    """`mlflow.MlflowClient` with the errors and the further methods of `rest_client.RestClient`."""
+
+    def __init__(self, uri: str) -> None:
+        self._client = load().MlflowClient(uri)
+
+    def __getattr__(self, name: str) -> Any:
+        return translated()(getattr(self._client, name))
+
+    def log_values(
+        self,
+        run_id: str,
+        *,
+        metrics: Sequence[tuple[str, float, int, int]] = (),
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Log several values.
+
+        metrics  (name, value, unit of the name; milliseconds since 1970; step)
+        """
+        from mlflow.entities import Metric, Param, RunTag
+
+        with translated():
+            self._client.log_batch(
+                run_id,
+                metrics=[Metric(*metric) for metric in metrics],
+                params=[Param(name, str(value)) for name, value in (params or {}).items()],
+                tags=[RunTag(name, str(value)) for name, value in (tags or {}).items()],
+            )
+
+    def download_version(self, name: str, version: str, out: Path) -> Path:
+        """The files of a version, copied into the folder `out`."""
+        return download(f"models:/{name}/{version}", out)
+
+    def download_file(self, run_id: str, path: str, out: Path) -> Path:
+        """A file or folder of a run, copied into the folder `out`."""
+        return download(f"runs:/{run_id}/{path}", out)
 
 
 def _announcing(adapter: Any) -> Any:
@@ -53,15 +128,3 @@ def _announcing(adapter: Any) -> Any:
             return response
 
     return type(_NAME, (adapter,), {"send": send})
-
-
-def longest_wait(retries: Any, timeout: float | tuple[float, float]) -> float:
-    """Seconds after which a request without a response fails: the sum of all attempts and the pauses between them.
-
-    retries  urllib3's Retry;  timeout  seconds per attempt, or (connect, read)
-    """
-    per_attempt = sum(timeout) if isinstance(timeout, tuple) else timeout
-    retry_count = int(retries.total or 0)
-    # urllib3 does not pause before the first retry.
-    pauses = (min(retries.backoff_factor * 2**number, retries.backoff_max) for number in range(1, retry_count))
-    return float((retry_count + 1) * per_attempt + sum(pauses))

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from mcti import storage
 from mcti.errors import DataError, UsageError
 from mcti.registry import ensemble_index, mlflow_client, tracking
+from mcti.registry.rest import ApiError
 
-if TYPE_CHECKING:  # it imports torch
+if TYPE_CHECKING:  # imports torch
     from mcti.registry.ensemble import Ensemble
 
 DIGEST, EVALUATION, RUN = "mcti.digest", "mcti.evaluation_md5", "mcti.run_id"
@@ -26,9 +27,7 @@ def version_by_digest(client: Any, name: str, digest: str) -> Any | None:
 
 def log(folder: Path, digest: str) -> str:
     """Log the ensemble in `folder` (of `ensemble_files.assemble`) into the active run; its `models:/m-…` address."""
-    import mlflow
-
-    logged = mlflow.pyfunc.log_model(name="model", **_as_mlflow(folder), metadata={DIGEST: digest})
+    logged = mlflow_client.load().pyfunc.log_model(name="model", **_as_mlflow(folder), metadata={DIGEST: digest})
     return str(logged.model_uri)
 
 
@@ -54,18 +53,14 @@ def _as_mlflow(folder: Path) -> dict[str, Any]:
 
 def create_version(name: str, address: str, tags: Mapping[str, str]) -> Any:
     """A new version of `name`; it appears complete and with its tags, or not at all."""
-    import mlflow
-
-    return mlflow.register_model(address, name, tags=dict(tags))
+    return mlflow_client.load().register_model(address, name, tags=dict(tags))
 
 
 def version_by_alias(client: Any, name: str, alias: str) -> Any | None:
     """The version that carries the alias, or None."""
-    from mlflow.exceptions import MlflowException
-
     try:
         return client.get_model_version_by_alias(name, alias)
-    except MlflowException as error:
+    except ApiError as error:
         if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             return None
         raise
@@ -76,11 +71,9 @@ def version_by_number(client: Any, name: str, number: int) -> Any:
 
     Raises DataError when there is none.
     """
-    from mlflow.exceptions import MlflowException
-
     try:
         return client.get_model_version(name, str(number))
-    except MlflowException as error:
+    except ApiError as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         known = ", ".join(sorted((v.version for v in client.search_model_versions(f"name = '{name}'")), key=int))
@@ -120,11 +113,9 @@ def version_at(client: Any, address: str) -> Any:
 
 def exists(client: Any, name: str, number: int) -> bool:
     """Whether version `number` of `name` exists, that is, was not deleted."""
-    from mlflow.exceptions import MlflowException
-
     try:
         client.get_model_version(name, str(number))
-    except MlflowException as error:
+    except ApiError as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return False
@@ -155,7 +146,7 @@ def fetch(location: str, scratch: Path) -> Path:
         with tracking.service() as client:
             version = version_at(client, location)
             # By number: the alias may move during the download.
-            folder = mlflow_client.download(f"models:/{version.name}/{version.version}", scratch)
+            folder = client.download_version(version.name, version.version, scratch)
         _check_digest(folder, version)
     elif location.startswith(("runs:/", "mlflow-artifacts:/")):
         with tracking.service():

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mcti import storage
-from mcti.registry import evidence, models, tracking
+from mcti.registry import evidence, mlflow_client, models, tracking
 
 STEP, MODEL, VERSION = "mcti.step", "mcti.model", "mcti.version"
 _PREFIX = "monitor."
@@ -53,11 +53,9 @@ def log(
     experiment: str, model: RegisteredModel, numbers: Mapping[str, float], tags: Mapping[str, str], report: Path
 ) -> None:
     """Log one monitoring run: its numbers (unit in the name), the rule that fired (in `tags`), and the report."""
-    import mlflow
-
     all_tags = {STEP: "monitor", MODEL: model.name, VERSION: model.version, **tags}
     with tracking.service(), tracking.run(experiment, f"monitor-{model.name}-{model.version}", all_tags):
-        mlflow.log_metrics({f"{_PREFIX}{name}": value for name, value in numbers.items()})
+        mlflow_client.load().log_metrics({f"{_PREFIX}{name}": value for name, value in numbers.items()})
         tracking.log_files({report: "monitoring"})
 
 

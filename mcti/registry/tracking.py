@@ -17,7 +17,9 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from mcti.errors import DataError, OperationalError, service_hint
-from mcti.registry import lineage, mlflow_client, resumption
+from mcti.registry import lineage, mlflow_client, rest, resumption
+from mcti.registry.rest import ApiError
+from mcti.registry.rest_client import RestClient
 from mcti.waiting import log_while_waiting
 
 PARENT = "mlflow.parentRunId"
@@ -34,28 +36,30 @@ def server_configured() -> bool:
 
 @contextlib.contextmanager
 def service() -> Iterator[Any]:
-    """The MLflow client of the server at MLFLOW_TRACKING_URI.
+    """A client of the MLflow server at MLFLOW_TRACKING_URI.
 
     Raises
     OperationalError when the variable is not set, the server does not respond, or it fails during the body.
     DataError when the body requests an object that does not exist.
     """
     uri = _reachable()
-    mlflow_client.prepare()
-    from mlflow import MlflowClient, set_tracking_uri
-    from mlflow.exceptions import MlflowException
-
-    set_tracking_uri(uri)
     try:
-        with _quiet():
-            yield MlflowClient(uri)
-    except MlflowException as error:
-        message = str(error.message).splitlines()[0]
+        with _quiet(), mlflow_client.translated():
+            yield client_of(uri)
+    except ApiError as error:
+        message = error.message.splitlines()[0]
         if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             raise DataError(
                 message, f"the registry at {uri}", "check the name, or run `mcti register` first"
             ) from error
         raise OperationalError(f"MLflow failed ({message})", uri, "see the log of the server and try again") from error
+
+
+def client_of(uri: str) -> Any:
+    """The client of the server at `uri`: of its REST API where that suffices, otherwise MLflow's own, which is slow to
+    import.
+    """
+    return RestClient(uri) if rest.supported(uri) else mlflow_client.FullClient(uri)
 
 
 @contextlib.contextmanager
@@ -79,9 +83,8 @@ def run(experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[str]:
     A new run ends FINISHED, or FAILED when the body raises; Kubeflow ends its own run. In a task of a pipeline a new
     run is a child of the run of its pipeline run.
     """
-    import mlflow
-
-    client = mlflow.MlflowClient()
+    mlflow = mlflow_client.load()
+    client = client_of(os.environ["MLFLOW_TRACKING_URI"])
     joined = joined_run(client)
     if joined:
         with _preserved_run_id(), mlflow.start_run(run_id=joined, nested=True):
@@ -116,13 +119,11 @@ def joined_run(client: Any) -> str:
     The plugin may use another server than MLFLOW_TRACKING_URI. A run of that server cannot be joined, so the variable
     is removed from the environment of MLflow's own functions.
     """
-    from mlflow.exceptions import MlflowException
-
     run_id = os.environ.get("MLFLOW_RUN_ID", "")
     try:
         if run_id:
             client.get_run(run_id)
-    except MlflowException as error:
+    except ApiError as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         message = f"warning: MLflow has no run {run_id} (MLFLOW_RUN_ID): a new run is created"
@@ -193,13 +194,11 @@ def child_tags(parent_id: str) -> dict[str, str]:
 
 def experiment_id(client: Any, name: str) -> str:
     """The id of an experiment, which is created if it does not exist."""
-    from mlflow.exceptions import MlflowException
-
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
             return str(client.create_experiment(name))
-        except MlflowException as error:
+        except ApiError as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
             experiment = client.get_experiment_by_name(name)  # a concurrent process was first
@@ -219,17 +218,14 @@ def _pipeline_runs(client: Any, number: str) -> list[Any]:
 @contextlib.contextmanager
 def reopen(run_id: str) -> Iterator[str]:
     """Reopen a finished run to log more into it."""
-    import mlflow
-
+    mlflow = mlflow_client.load()
     with _preserved_run_id(), mlflow.start_run(run_id=run_id, nested=True):
         yield run_id
 
 
 def log_params(tree: Mapping[str, Any]) -> None:
     """Log the settings as parameters of the active run (`param_texts`)."""
-    import mlflow
-
-    mlflow.log_params(param_texts(tree))
+    mlflow_client.load().log_params(param_texts(tree))
 
 
 def param_texts(tree: Mapping[str, Any]) -> dict[str, str]:
@@ -239,9 +235,9 @@ def param_texts(tree: Mapping[str, Any]) -> dict[str, str]:
 
 def log_dataset(name: str, digest: str, rows: Mapping[str, int], context: str = "training") -> None:
     """Link the run to a version of the data by its MD5; context: the use of the data, such as training."""
-    import mlflow
     import pandas as pd
 
+    mlflow = mlflow_client.load()
     table = pd.DataFrame({"counted": list(rows), "number": list(rows.values())})
     # MLflow keeps 36 characters of a digest; an MD5 has 32.
     mlflow.log_input(mlflow.data.from_pandas(table, name=name, digest=digest), context=context)
@@ -249,8 +245,7 @@ def log_dataset(name: str, digest: str, rows: Mapping[str, int], context: str = 
 
 def log_files(paths: Mapping[Path, str]) -> None:
     """Files and folders as artifacts: {path: folder among the artifacts}."""
-    import mlflow
-
+    mlflow = mlflow_client.load()
     for path, folder in paths.items():
         (mlflow.log_artifacts if path.is_dir() else mlflow.log_artifact)(str(path), folder)
 

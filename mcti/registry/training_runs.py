@@ -77,18 +77,16 @@ def _log_child(client: Any, parent_id: str, folder: Path) -> None:
 
 def _log_fold(client: Any, run_id: str, folder: Path) -> None:
     """Settings, learning curve and tags of a fold; one request per thousand values."""
-    from mlflow.entities import Metric, Param, RunTag
-
     now = int(time.time() * 1000)
     settings = storage.read_json(folder / "model.json").get("params", {})
-    params = [Param(name, text) for name, text in tracking.param_texts(settings).items()]
-    metrics = [Metric(name, value, now, epoch) for name, value, epoch in _curve(folder / HISTORY)]
-    tags = [RunTag(FOLD, folder.name), RunTag(WEIGHTS, weights_sha256(folder))]
+    params = list(tracking.param_texts(settings).items())
+    metrics = [(name, value, now, epoch) for name, value, epoch in _curve(folder / HISTORY)]
+    tags = {FOLD: folder.name, WEIGHTS: weights_sha256(folder)}
     for start in range(0, len(params), _PARAMS_PER_REQUEST):
-        client.log_batch(run_id, params=params[start : start + _PARAMS_PER_REQUEST])
+        client.log_values(run_id, params=dict(params[start : start + _PARAMS_PER_REQUEST]))
     for start in range(0, len(metrics), _METRICS_PER_REQUEST):
-        client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_REQUEST])
-    client.log_batch(run_id, tags=tags)  # last: a run with the tags is complete
+        client.log_values(run_id, metrics=metrics[start : start + _METRICS_PER_REQUEST])
+    client.log_values(run_id, tags=tags)  # last: a run with the tags is complete
 
 
 def _curve(path: Path) -> Iterator[tuple[str, float, int]]:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from mcti import storage
-from mcti.registry import lineage, tracking
+from mcti.registry import lineage, mlflow_client, tracking
 
 
 def log(report: Path, experiment: str) -> str:
@@ -14,8 +14,6 @@ def log(report: Path, experiment: str) -> str:
 
     Raises OperationalError when no server is configured, or it does not respond, or it fails.
     """
-    import mlflow
-
     results = storage.read_json(report / "results.json")
     failed = [expectation for expectation in results["expectations"] if not expectation["passed"]]
     critical = sum(expectation["severity"] == "critical" for expectation in failed)
@@ -32,7 +30,7 @@ def log(report: Path, experiment: str) -> str:
     }
     with tracking.service() as client:
         with tracking.run(experiment, f"validate-{results['md5'][:8]}", tags) as run_id:
-            mlflow.log_metrics({**numbers, **counts})
+            mlflow_client.load().log_metrics({**numbers, **counts})
             rows = {name: int(results["numbers"][name]) for name in ("patients", "events", "genes", "slides")}
             tracking.log_dataset(results["name"], results["md5"], rows, context="validation")
             tracking.log_files({report: "validation"})

@@ -2,15 +2,17 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mcti import storage
-from mcti.cohort import sources, tables
-from mcti.cohort.assembly import assemble
 from mcti.params import IngestParams
 from mcti.registry.pipeline_run import tracked
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
+
+if TYPE_CHECKING:
+    from mcti.cohort.tables import CohortInfo
 
 
 class IngestResult(StepResult):
@@ -37,6 +39,9 @@ def ingest(
     Writes  out/{patients,expression,slides}.parquet and out/cohort.json, atomically
     Raises  DataError when a cell, id or column is invalid, with file, row, column and value
     """
+    from mcti.cohort import sources, tables
+    from mcti.cohort.assembly import assemble
+
     raw = sources.read(clinical, expression, slides, params)
     cohort = assemble(raw, params)
     digests = {"clinical": storage.tree_md5(clinical), "expression": storage.tree_md5(expression)}
@@ -49,7 +54,7 @@ def ingest(
     return _result(info)
 
 
-def _result(info: tables.CohortInfo) -> IngestResult:
+def _result(info: "CohortInfo") -> IngestResult:
     reasons = Counter(patient.reason for patient in info.attrition)
     counts = {name: info.counts[name] for name in ("patients", "events", "genes", "slides")}
     excluded = dict(sorted(reasons.items()))

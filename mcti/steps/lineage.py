@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mcti import pinned, storage, versions
 from mcti.errors import DataError, MctiError, UsageError
-from mcti.registry import ensemble_files, evidence, ledger, models, promotion, tracking
+from mcti.registry import ensemble_files, evidence, ledger, models, promotion, tracking, transfer_origin
 from mcti.registry import lineage as origins
 from mcti.steps.result import StepResult
 
@@ -67,7 +68,7 @@ def lineage(address: str, remote: str | None = None) -> LineageResult:
     with tracking.service() as client, tempfile.TemporaryDirectory(prefix="mcti-lineage-") as scratch:
         version = models.version_at(client, address)
         links = [
-            _weights(version, Path(scratch)),
+            *_weights(client, version, Path(scratch)),
             _evaluation(version, Path(scratch)),
             *_data(version, remote),
             _commit(version),
@@ -99,14 +100,44 @@ def descendants(source: str) -> DescendantsResult:
     return DescendantsResult(source=source, versions=tuple(names))
 
 
-def _weights(version: Any, scratch: Path) -> Link:
-    """Compare the SHA-256 of every file with the index, and that of the index with the tag."""
+def _weights(client: Any, version: Any, scratch: Path) -> list[Link]:
+    """Compare the SHA-256 of every file with the index, and that of the index with the tag; then what they record."""
     known = version.tags.get(models.DIGEST, "")
     try:
-        loaded = ensemble_files.load(models.fetch(f"models:/{version.name}/{version.version}", scratch / "model"))
+        folder = models.fetch(f"models:/{version.name}/{version.version}", scratch / "model")
+        _, members = ensemble_files.verified_index(folder)
     except DataError as error:
-        return Link(what="weights", value=known, state="FAULT", note=str(error))
-    return Link(what="weights", value=known, state="verified", note=f"{len(loaded.members)} folds")
+        return [Link(what="weights", value=known, state="FAULT", note=str(error))]
+    weights = Link(what="weights", value=known, state="verified", note=f"{len(members)} folds")
+    spec = storage.read_json(min(members) / "model.json")
+    return [weights, *_transfer(client, transfer_origin.transfer_of(spec))]
+
+
+def _transfer(client: Any, transfer: Mapping[str, Any]) -> list[Link]:
+    """The sources and the prior of the training; the digest of the prior is compared with that of its version."""
+    links = [
+        Link(
+            what=f"source {source.get('name', 'cohort')}",
+            value=source["digest"],
+            state="recorded",
+            note=transfer_origin.describe_source(source),
+        )
+        for source in transfer.get("sources", ())
+    ]
+    prior = transfer.get("prior")
+    return links if prior is None else [*links, _prior(client, prior)]
+
+
+def _prior(client: Any, prior: Mapping[str, str]) -> Link:
+    name, number, digest = prior["name"], prior["version"], prior["digest"]
+    try:
+        actual = models.version_by_number(client, name, int(number)).tags.get(models.DIGEST)
+    except DataError:
+        note = f"{name} version {number}, which is no longer in the registry"
+        return Link(what="prior", value=digest, state="recorded", note=note)
+    state: State = "verified" if actual == digest else "FAULT"
+    note = f"{name} version {number}" + ("" if actual == digest else f" has the digest {actual}")
+    return Link(what="prior", value=digest, state=state, note=note)
 
 
 def _evaluation(version: Any, scratch: Path) -> Link:
@@ -128,7 +159,12 @@ def _evaluation(version: Any, scratch: Path) -> Link:
 
 def _data(version: Any, remote: str | None) -> list[Link]:
     """All data that DVC recorded; verified byte by byte where a remote is set and contains it."""
-    tags = sorted((tag, md5) for tag, md5 in version.tags.items() if tag.startswith("mcti.data."))
+    transferred = f"mcti.data.{transfer_origin.DATA_PREFIX}"  # listed as sources and prior
+    tags = sorted(
+        (tag, md5)
+        for tag, md5 in version.tags.items()
+        if tag.startswith("mcti.data.") and not tag.startswith(transferred)
+    )
     return [
         _one_data(f"data {tag.removeprefix('mcti.data.')}", md5, tag == origins.SOURCE, remote) for tag, md5 in tags
     ]

@@ -6,12 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcti import storage
-from mcti.cohort.folds import read_folds
-from mcti.dataset.bags import Dataset
-from mcti.dataset.loading import check_covariates, load_dataset
 from mcti.dataset.splits import REFIT, FoldSplit
 from mcti.params import TrainParams
 from mcti.progress import Progress
@@ -21,11 +18,12 @@ from mcti.steps.result import StepResult
 from mcti.steps.search.best_settings import BestSettings
 from mcti.steps.task_log import logged
 from mcti.storage import Location
-from mcti.training import devices
-from mcti.training.distributed import ranks
-from mcti.training.fold_files import FoldSummary
-from mcti.training.folds import train_fold
-from mcti.training.worker_pool import Channel, Pool
+
+if TYPE_CHECKING:  # they import torch and pandas, which a wrong option or the first line of the log does not need
+    from mcti.dataset.bags import Dataset
+    from mcti.steps.transfer import TransferFiles
+    from mcti.training.fold_files import FoldSummary
+    from mcti.training.worker_pool import Channel
 
 
 class TrainResult(StepResult):
@@ -51,6 +49,7 @@ class FoldJob:
     out: Path
     trace: Path | None = None
     search: Mapping[str, Any] | None = None
+    transfer: "TransferFiles | None" = None
 
 
 @logged
@@ -85,6 +84,13 @@ def train(  # noqa: PLR0913  (a step: inputs, params, out, options)
              no test patients, so its evidence is that of the folds (docs/registry.md)
     profile  file for the trace of a few steps of the first fold
     """
+    from mcti.cohort.folds import read_folds
+    from mcti.dataset.loading import check_covariates
+    from mcti.steps.transfer import transfer_files
+    from mcti.training import devices
+    from mcti.training.distributed import ranks
+    from mcti.training.worker_pool import Pool
+
     devices.require_device(params.device)
     split = read_folds(folds)
     numbers = split.numbers if fold is None else [fold]
@@ -98,8 +104,12 @@ def train(  # noqa: PLR0913  (a step: inputs, params, out, options)
     _load.cache_clear()  # the folder may have changed since the last call in this process
     process = ranks()
     # Under torchrun the processes share each fold; without it, each worker has folds of its own.
-    with Pool(_train_job, jobs[0].params.workers if process.world == 1 else 1, len(jobs)) as pool:
-        summaries = pool.map(jobs, progress)
+    workers = jobs[0].params.workers if process.world == 1 else 1
+    with (
+        transfer_files(cohort, features, split, jobs[0].params) as transfer,
+        Pool(_train_job, workers, len(jobs)) as pool,
+    ):
+        summaries = pool.map([replace(job, transfer=transfer) for job in jobs], progress)
     result = _result(summaries, jobs[0].params)
     if process.first:
         _remove_leftovers(Path(out), keep=None if fold is not None or refit else numbers)
@@ -122,9 +132,13 @@ def _job(
     return FoldJob(str(cohort), None if features is None else str(features), split, settings, out, search=record)
 
 
-def _train_job(job: FoldJob, channel: Channel) -> FoldSummary:
+def _train_job(job: FoldJob, channel: "Channel") -> "FoldSummary":
+    from mcti.steps.transfer import NO_FILES, load_transfer
+    from mcti.training.folds import train_fold
+
+    data = _load(job.cohort, job.features, job.params.modalities)
     return train_fold(
-        _load(job.cohort, job.features, job.params.modalities),
+        data,
         job.split,
         job.params,
         job.out,
@@ -132,12 +146,15 @@ def _train_job(job: FoldJob, channel: Channel) -> FoldSummary:
         progress=channel.progress,
         trace=job.trace,
         search=job.search,
+        transfer=load_transfer(job.transfer or NO_FILES, data.genes, job.params.modalities),
     )
 
 
 @lru_cache(maxsize=1)
-def _load(cohort: str, features: str | None, modalities: str) -> Dataset:
+def _load(cohort: str, features: str | None, modalities: str) -> "Dataset":
     """The cohort, read once per process."""
+    from mcti.dataset.loading import load_dataset
+
     return load_dataset(cohort, None if modalities == "genes" else features).restricted_to(modalities)
 
 
@@ -158,7 +175,7 @@ def _remove_leftovers(out: Path, keep: list[int] | None) -> None:
                 shutil.rmtree(folder)
 
 
-def _result(summaries: list[FoldSummary], params: TrainParams) -> TrainResult:
+def _result(summaries: "list[FoldSummary]", params: TrainParams) -> TrainResult:
     return TrainResult(
         folds=tuple(summary.fold for summary in summaries),
         train_patients=tuple(summary.train_patients for summary in summaries),

@@ -59,7 +59,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     with storage.replacing(path) as draft:
         draft.write_bytes(_checksum(image) + image)
     for old in _files(folder)[:-_KEPT]:
-        old.unlink()
+        old.unlink(missing_ok=True)  # another process of the same run may have removed it
     return path
 
 

@@ -1,5 +1,6 @@
 """The Cox branch of a trained network (mcti/model/cox_branch.py), fitted on the training part alone."""
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 
@@ -12,7 +13,6 @@ from mcti.dataset.time_bins import base_hazard, bin_index
 from mcti.model import cox
 from mcti.model.axes import directions
 from mcti.model.clinical import read_covariates
-from mcti.model.comparators import build
 from mcti.model.cox_branch import CoxBranch, moments
 from mcti.model.hazards import hazard_and_survival
 from mcti.model.trained import TrainedModel
@@ -31,10 +31,8 @@ def with_cox_branch(model: TrainedModel, bags: Sequence[PatientBag], cox_weight:
     branch = CoxBranch(config)
     fit_branch(branch, model, bags, seed)
     branch.cox_weight.fill_(cox_weight)
-    with torch.device("meta"):  # its initial weights are overwritten below
-        net = build(config)
-    branch_state = {f"cox_branch.{name}": value for name, value in branch.state_dict().items()}
-    net.load_state_dict(model.net.state_dict() | branch_state, assign=True)
+    net = copy.deepcopy(model.net)
+    net.config, net.cox_branch = config, branch
     return TrainedModel(net, config, model.fitted)
 
 

@@ -17,6 +17,7 @@ from mcti.model.reference_profile import ReferenceProfile
 from mcti.model.trained import TrainedModel
 from mcti.params import TrainParams
 from mcti.redaction import hashed
+from mcti.training.batched_risks import batched_risks
 from mcti.training.loop import Outcome
 
 _CURVES = ("loss", "survival", "subtype", "instance", "c_index", "learning_rate")
@@ -126,7 +127,7 @@ def _record(
     model = outcome.model
     hashes = {hashed(bag.patient_id): bag for bag in train_bags}
     sample = [hashes[name] for name in sorted(hashes)[:REFERENCE_PATIENTS]]
-    train_risks = [row["risk"] for row in predict(model, sample, params.horizons_months)]
+    train_risks = batched_risks(model, sample)
     events, genes, covariates = sum(bag.event for bag in train_bags), model.config.genes, model.config.covariates
     reference = ReferenceProfile.fit(train_bags, genes, events, model.fitted, risks, train_risks, covariates)
     return {
@@ -135,6 +136,7 @@ def _record(
         "horizons_months": list(params.horizons_months),
         "reference": reference.spec(),
         "trained_bag_cap": outcome.bag_cap,  # below train.bag_cap where the GPU had too little memory for it
+        **({} if outcome.fine_tuning is None else {"fine_tuning": dict(outcome.fine_tuning)}),
     }
 
 

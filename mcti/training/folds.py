@@ -7,17 +7,14 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import mcti.dataset
-import mcti.model
-import mcti.training
 from mcti import storage
 from mcti.dataset.bags import Dataset, PatientBag, check_training_part, digest
 from mcti.dataset.sampling import hold_out
 from mcti.dataset.scaling import fit_covariates, fit_inputs
+from mcti.dataset.sources import NO_TRANSFER, Transfer
 from mcti.dataset.splits import FoldSplit
 from mcti.errors import DataError
 from mcti.model.presets import ModelConfig, preset
@@ -26,9 +23,13 @@ from mcti.params import TrainParams
 from mcti.params.result_settings import result_settings
 from mcti.progress import Progress
 from mcti.training import fold_files, recalibration
+from mcti.training.code_version import code_digest
 from mcti.training.distributed import ranks
-from mcti.training.loop import CheckpointConfig, Outcome, train
+from mcti.training.fine_tuning import train
+from mcti.training.loop import CheckpointConfig, Outcome
 from mcti.training.run import Task
+from mcti.training.successive_runs import SuccessiveRuns
+from mcti.training.transfer_record import transfer_digests, transfer_record
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class NothingToProfile(UserWarning):
     """A profile was requested of a fold that is already trained."""
 
 
-def train_fold(
+def train_fold(  # noqa: PLR0913  (data, split, params, out, options)
     data: Dataset,
     split: FoldSplit,
     params: TrainParams,
@@ -47,6 +48,7 @@ def train_fold(
     progress: Progress | None = None,
     trace: Path | None = None,
     search: Mapping[str, Any] | None = None,
+    transfer: Transfer = NO_TRANSFER,
 ) -> fold_files.FoldSummary:
     """Train the model of one fold.
 
@@ -54,6 +56,7 @@ def train_fold(
             accepts an absent modality; uncalibrated.csv for a model with recalibrated curves
     trace   file for the profile of a few steps
     search  what model.json records of the search that chose the settings (None: there was none)
+    transfer  other cohorts and the registered model that the training learns from
 
     A folder that was made from the same data, settings and code is kept. An interrupted run resumes from the
     checkpoints in out/.work/fold_<k>, or below MCTI_CHECKPOINTS; they are deleted when the fold is written.
@@ -64,7 +67,7 @@ def train_fold(
     """
     where, folder = split.name.replace("_", " "), out / split.name
     train_bags, test_bags = data.select(split.train, where), data.select(split.test, where)
-    identity = identify(data, train_bags, test_bags, params, split.fold)
+    identity = identify(data, train_bags, test_bags, params, split.fold, transfer)
     identity |= {} if search is None else {"search": dict(search)}
     work = _checkpoint_folder(out, split, identity)
     if fold_files.is_current(folder, identity):
@@ -72,17 +75,17 @@ def train_fold(
         if trace is not None:
             warnings.warn(f"{where} is finished: there is no step to profile", NothingToProfile, stacklevel=2)
     else:
-        task = prepare(data, train_bags, params, ("fold", split.fold), where)
+        task = prepare(data, train_bags, params, ("fold", split.fold), where, transfer)
         check_test_part(task.config, test_bags, where)
         checkpointing = CheckpointConfig(work, identity, stop)
-        runs = _SuccessiveRuns(progress, 1 + params.recalibration_folds)
+        runs = SuccessiveRuns(progress, 1 + params.recalibration_folds)
         trace = trace if ranks().first else None
         outcome = train(task, checkpointing=checkpointing, progress=runs.progress, trace=trace)
         if params.recalibration_folds:
-            outcome = recalibrate(outcome, data, train_bags, params, split, checkpointing, runs)
+            outcome = recalibrate(outcome, data, train_bags, params, split, checkpointing, runs, transfer)
         if ranks().first:
             cohort = fold_files.cohort_record(data.cohort, train_bags, params)
-            record = {"features": dict(data.provenance), "cohort": cohort}
+            record = {"features": dict(data.provenance), "cohort": cohort, **transfer_record(transfer)}
             fold_files.write(folder, outcome, train_bags, test_bags, params, split.fold, identity, record)
     ranks().wait()  # the other processes read the files of the first process
     if ranks().first:
@@ -103,7 +106,12 @@ def _checkpoint_folder(out: Path, split: FoldSplit, identity: Mapping[str, Any])
 
 
 def prepare(
-    data: Dataset, bags: Sequence[PatientBag], params: TrainParams, seed_key: tuple[int | str, ...], where: str
+    data: Dataset,
+    bags: Sequence[PatientBag],
+    params: TrainParams,
+    seed_key: tuple[int | str, ...],
+    where: str,
+    transfer: Transfer = NO_TRANSFER,
 ) -> Task:
     """The checked task of training on `bags`: scales and bins, fitted on them alone, and the network configuration.
 
@@ -120,22 +128,7 @@ def prepare(
     config = configure(data, bags, params, features=len(fitted.features.mean))
     if config.covariates:
         fitted = dataclasses.replace(fitted, covariates=fit_covariates(bags, config.covariates))
-    return Task(bags, fitted, config, params, seed_key, where, validation)
-
-
-class _SuccessiveRuns:
-    """The progress of several training runs, one after the other, as one bar, with equal weight per run."""
-
-    def __init__(self, progress: Progress | None, runs: int) -> None:
-        self._progress, self._runs, self.finished = progress, runs, 0
-        self._restored: dict[int, float] = {}  # by run
-
-    def progress(self, done: float, total: float, unit: str, detail: str = "", restored: float = 0, /) -> None:
-        """Progress of the current run."""
-        if self._progress is not None:
-            self._restored[self.finished] = restored
-            all_done, all_restored = self.finished * total + done, sum(self._restored.values())
-            self._progress(all_done, self._runs * total, unit, detail, all_restored)
+    return Task(bags, fitted, config, params, seed_key, where, validation, transfer.sources, transfer.prior)
 
 
 def recalibrate(
@@ -145,7 +138,8 @@ def recalibrate(
     params: TrainParams,
     split: FoldSplit,
     checkpointing: CheckpointConfig,
-    runs: _SuccessiveRuns,
+    runs: SuccessiveRuns,
+    transfer: Transfer = NO_TRANSFER,
 ) -> Outcome:
     """The outcome with survival curves recalibrated by inner models of the same training part (recalibration.py)."""
     config, fitted = outcome.model.config, outcome.model.fitted
@@ -156,7 +150,7 @@ def recalibrate(
     def train_inner(kept: list[PatientBag], number: int) -> TrainedModel:
         runs.finished = 1 + number
         where = f"{split.name.replace('_', ' ')}, inner model {number + 1} of the recalibration"
-        task = prepare(data, kept, settings, ("fold", split.fold, "inner", number), where)
+        task = prepare(data, kept, settings, ("fold", split.fold, "inner", number), where, transfer)
         identity = {**checkpointing.identity, "inner": number}
         inner = CheckpointConfig(checkpointing.folder / f"inner_{number}", identity, checkpointing.stop)
         return train(task, checkpointing=inner, progress=runs.progress).model
@@ -197,9 +191,17 @@ def configure(data: Dataset, bags: Sequence[PatientBag], params: TrainParams, fe
 
 
 def identify(
-    data: Dataset, train_bags: Sequence[PatientBag], test_bags: Sequence[PatientBag], params: TrainParams, fold: int
+    data: Dataset,
+    train_bags: Sequence[PatientBag],
+    test_bags: Sequence[PatientBag],
+    params: TrainParams,
+    fold: int,
+    transfer: Transfer = NO_TRANSFER,
 ) -> dict[str, Any]:
-    """Everything that determines the bits of the result of a fold: data, settings and training code."""
+    """Everything that determines the bits of the result of a fold: data, settings and training code.
+
+    Sources and prior count by their contents, not by the addresses in the settings.
+    """
     names = hashlib.md5("\0".join([*data.genes, "", *data.classes]).encode(), usedforsecurity=False).hexdigest()
     covariates = params.architecture.covariates or ()
     digests = {
@@ -207,16 +209,8 @@ def identify(
         "test": digest(test_bags, covariates),
         "names": names,
         "code": code_digest(),
+        **transfer_digests(transfer),
     }
-    return {"fold": fold, "digests": digests, "params": result_settings("train", params)}
-
-
-@cache
-def code_digest() -> str:
-    """MD5 of the sources of mcti/{dataset,model,training}: a fold that other code trained is trained again."""
-    total = hashlib.md5(usedforsecurity=False)
-    for module in (mcti.dataset, mcti.model, mcti.training):
-        package = Path(str(module.__file__)).parent
-        for file in sorted(package.rglob("*.py")):
-            total.update(f"{file.relative_to(package.parent).as_posix()}\0{storage.md5(file)}\n".encode())
-    return total.hexdigest()
+    settings = result_settings("train", params)
+    settings = {name: value for name, value in settings.items() if name not in {"sources", "prior"}}
+    return {"fold": fold, "digests": digests, "params": settings}

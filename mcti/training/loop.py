@@ -16,7 +16,10 @@ from typing import Any
 import torch
 
 from mcti.errors import MctiError
+from mcti.model.comparators import Comparator
+from mcti.model.network import MCTI
 from mcti.model.trained import TrainedModel
+from mcti.params import TrainParams
 from mcti.progress import Progress
 from mcti.training import checkpoints, fit_cox_branch, profiling
 from mcti.training.distributed import Ranks
@@ -38,20 +41,26 @@ class Outcome:
 
     history  one row per epoch, means over the patients of the epoch
     bag_cap  patches per patient in training: the setting, or less where the GPU had too little memory
+    fine_tuning  how the network uses a pretrained one, as JSON values; None: it does not
     """
 
     model: TrainedModel
     history: tuple[Mapping[str, float], ...]
     bag_cap: int
+    fine_tuning: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """The folder of the checkpoints, the identity of the run that they belong to, and `stop`: true requests a stop."""
+    """The folder of the checkpoints, the identity of the run that they belong to, and `stop`: true requests a stop.
+
+    save_last  also save the state after the last step, for a run whose result is needed again after an interruption
+    """
 
     folder: Path
     identity: Mapping[str, Any]
     stop: Callable[[], bool] = lambda: False
+    save_last: bool = False
 
 
 def train(
@@ -73,27 +82,41 @@ def train(
     Raises OperationalError when the GPU has too little memory even for half the patches of the longest bag
     Raises Paused when `checkpointing.stop()` returned true; the state is saved
     """
-    device = _device(task.params.device)
     with reproducible(task.params.threads), profiling.traced(trace) as after_step:
-        run = Run(task, device)
-        if checkpointing is not None:
-            _resume(run, checkpointing, progress)
-        restored = run.state.step
-        run.ranks.wait()  # no process may save before all have loaded
-        saver = _Saver(run.state, checkpointing, task.params.checkpoint_seconds, run.ranks)
-        pace = _Pace()
-        while not run.over:
-            pace.patients += run.advance(saver.last)
-            after_step()
-            if progress is not None:
-                detail = f"{task.where}, loss {run.state.last_loss:.3f}, {pace.rate:.0f} patients/s"
-                progress(run.steps if run.over else run.state.step, run.steps, "steps", detail, restored)
-            saver.after_step(task.where)
-        run.check_weights(saver.last)
-        model = TrainedModel(run.state.kept(), task.config, task.fitted)
+        run = Run(task, device_of(task.params))
+        finish(run, checkpointing, progress, after_step)
+        net = run.state.kept()
+        assert isinstance(net, MCTI | Comparator)
+        model = TrainedModel(net, task.config, task.fitted)
         if task.params.cox_weight:
             model = fit_cox_branch.with_cox_branch(model, task.bags, task.params.cox_weight, task.params.seed)
         return Outcome(model, tuple(run.state.history), run.state.bag_cap)
+
+
+def finish(
+    run: Run,
+    checkpointing: CheckpointConfig | None = None,
+    progress: Progress | None = None,
+    after_step: Callable[[], None] = lambda: None,
+) -> None:
+    """All steps of a run, or those after its newest checkpoint; arguments and errors as in `train`."""
+    where = run.task.where
+    if checkpointing is not None:
+        _resume(run, checkpointing, progress)
+    restored = run.state.step
+    run.ranks.wait()  # no process may save before all have loaded
+    saver = _Saver(run.state, checkpointing, run.params.checkpoint_seconds, run.ranks)
+    pace = _Pace()
+    while not run.over:
+        pace.patients += run.advance(saver.last)
+        after_step()
+        if progress is not None:
+            detail = f"{where}, loss {run.state.last_loss:.3f}, {pace.rate:.0f} patients/s"
+            progress(run.steps if run.over else run.state.step, run.steps, "steps", detail, restored)
+        saver.after_step(where)
+    run.check_weights(saver.last)
+    if checkpointing is not None and checkpointing.save_last and run.state.step > restored:
+        saver.save(checkpointing, where)
 
 
 def _resume(run: Run, checkpointing: CheckpointConfig, progress: Progress | None) -> None:
@@ -135,13 +158,17 @@ class _Saver:
         if self.checkpointing is None:
             return
         stop = self.ranks.any(self.checkpointing.stop())
-        due = stop or time.monotonic() - self.saved_at >= self.seconds
-        if due and self.ranks.first:
-            saved = checkpoints.save(self.checkpointing.folder, self.state.checkpoint(self.checkpointing.identity))
-            self.last, self.saved_at = saved.name, time.monotonic()
-            _log.debug("%s: checkpoint %s written", where, saved)
+        if stop or time.monotonic() - self.saved_at >= self.seconds:
+            self.save(self.checkpointing, where)
         if stop:
             raise Paused(f"paused after step {self.state.step}", where, "run the same command again to resume")
+
+    def save(self, checkpointing: CheckpointConfig, where: str) -> None:
+        """Save the state, once among the processes."""
+        if self.ranks.first:
+            saved = checkpoints.save(checkpointing.folder, self.state.checkpoint(checkpointing.identity))
+            self.last, self.saved_at = saved.name, time.monotonic()
+            _log.debug("%s: checkpoint %s written", where, saved)
 
 
 @contextlib.contextmanager
@@ -161,7 +188,9 @@ def reproducible(threads: int) -> Iterator[None]:
         torch.set_deterministic_debug_mode(before[1])
 
 
-def _device(name: str) -> torch.device:
+def device_of(params: TrainParams) -> torch.device:
+    """The device of the settings; `auto`: a GPU if present, otherwise the CPU."""
+    name = params.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from mcti.dataset.bags import PatientBag
 from mcti.dataset.batches import Batch
-from mcti.model.comparators import Comparator
-from mcti.model.network import MCTI, Prediction
+from mcti.model.network import Prediction
 from mcti.model.presets import ModelConfig
 from mcti.model.trained import Fitted
 from mcti.params import TrainParams
@@ -16,6 +15,8 @@ from mcti.training import losses
 
 TERMS = ("loss", "survival", "subtype", "instance")
 
+Forward = Callable[..., Prediction]
+"""A network, with the arguments of `MCTI.forward`."""
 PairTerms = Callable[[Tensor], Tensor]
 """Risks (b,) of the patients in memory -> their terms (b,) of a loss that compares patients."""
 
@@ -35,7 +36,7 @@ class Objective:
         """Whether the survival loss compares patients with one another."""
         return self.params.survival_loss != "nll"
 
-    def __call__(self, net: MCTI | Comparator, batch: Batch, pairs: PairTerms | None) -> dict[str, Tensor]:
+    def __call__(self, net: Forward, batch: Batch, pairs: PairTerms | None) -> dict[str, Tensor]:
         """The terms of a batch by name, one per patient; `loss` is their weighted sum, `risk` is the prediction."""
         params, config = self.params, self.config
         output = self.forward(net, batch)
@@ -51,7 +52,7 @@ class Objective:
         total = params.lambda_survival * survival + params.lambda_subtype * subtype + params.lambda_instance * instance
         return {**dict(zip(TERMS, (total, survival, subtype, instance), strict=True)), "risk": output.risk}
 
-    def forward(self, net: MCTI | Comparator, batch: Batch) -> Prediction:
+    def forward(self, net: Forward, batch: Batch) -> Prediction:
         """The network's output for a batch, in the precision of the settings; logits and risk are always float32."""
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.params.precision)
         flags: dict[str, Tensor] = {}

@@ -1,5 +1,6 @@
 """One training run step by step: a function of its state and the data alone, for any split into parts or processes."""
 
+import inspect
 import math
 import sys
 import warnings
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mcti.concordance import harrell_c
-from mcti.dataset.bags import PatientBag
+from mcti.dataset.bags import Dataset, PatientBag
 from mcti.dataset.batches import Batch, collate
 from mcti.dataset.sampling import batch_order, seeded_generator
 from mcti.dataset.scaling import fit_axes
@@ -20,11 +21,13 @@ from mcti.errors import DataError, OperationalError
 from mcti.model.comparators import build
 from mcti.model.dropout import part_of_step
 from mcti.model.presets import ModelConfig
+from mcti.model.prior import Prior
 from mcti.model.trained import Fitted
 from mcti.params import TrainParams
 from mcti.training import bf16_adafactor
 from mcti.training.distributed import ranks
 from mcti.training.objective import TERMS, Objective, PairTerms
+from mcti.training.start import Start
 from mcti.training.state import State
 
 _LEAST_SCALE = 2.0**-10
@@ -48,6 +51,9 @@ class Task:
     seed_key    separates the random choices of models trained with one seed, e.g. ("fold", 3)
     where       the name of the task in messages, e.g. "fold 3"
     validation  patients held out of the training part, whose loss decides when to stop; empty without early stopping
+    sources     other cohorts to learn from, raw, with the genes of the target (mcti/dataset/sources.py)
+    prior       the registered model to start from
+    start       trained weights that training starts from; None: fresh weights
     """
 
     bags: Sequence[PatientBag]
@@ -57,6 +63,9 @@ class Task:
     seed_key: tuple[int | str, ...]
     where: str
     validation: Sequence[PatientBag] = ()
+    sources: Sequence[Dataset] = ()
+    prior: Prior | None = None
+    start: Start | None = None
 
 
 class Run:
@@ -64,18 +73,34 @@ class Run:
 
     def __init__(self, task: Task, device: torch.device) -> None:
         self.task, self.params, self.device, self.ranks = task, task.params, device, ranks()
-        _seed_everything((task.params.seed, *task.seed_key, "weights"))
-        net = build(task.config).to(device)
-        fit_axes(net.axes, task.bags, task.fitted)
-        net.init_hazard(base_hazard(task.bags, task.fitted.edges).to(device))
+        seed_everything((task.params.seed, *task.seed_key, "weights"))
+        net = self._network()
         if task.params.optimizer == "bf16_adafactor":
             bf16_adafactor.to_bf16_matrices(net)
         self.state = State(net, _optimizer(net, task.params, task.seed_key), task.params, device)
-        self.objective = Objective(task.bags, task.fitted, task.config, task.params, device)
+        self.objective = self._objective()
         self.lengths = [_length(bag, task.params.bag_cap) for bag in task.bags]
-        self.steps_per_epoch = len(batch_order(self.lengths, task.params.batch_patients, (0,)))
+        self.steps_per_epoch = self._count_steps()
         self.steps = task.params.epochs * self.steps_per_epoch
         self._order: tuple[int, list[list[int]]] = (-1, [])
+
+    def _network(self) -> nn.Module:
+        """The network with its initial weights, on the device."""
+        task = self.task
+        net = build(task.config).to(self.device)
+        fit_axes(net.axes, task.bags, task.fitted)
+        net.init_hazard(base_hazard(task.bags, task.fitted.edges).to(self.device))
+        if task.start is not None:
+            task.start.apply(net, task.bags, task.fitted)
+        return net
+
+    def _objective(self) -> Objective:
+        task = self.task
+        return Objective(task.bags, task.fitted, task.config, task.params, self.device)
+
+    def _count_steps(self) -> int:
+        """Steps of an epoch."""
+        return len(batch_order(self.lengths, self.params.batch_patients, (0,)))
 
     @property
     def over(self) -> bool:
@@ -110,7 +135,7 @@ class Run:
             state.store_risks(pairs, self.params.pair_memory)
         if position + 1 == self.steps_per_epoch:
             order = [i for step in self._epoch_order(epoch) for i in step]
-            state.close_epoch(epoch, rate, _c_index([self.task.bags[i] for i in order], state.risks))
+            state.close_epoch(epoch, rate, self._epoch_c_index([self.task.bags[i] for i in order]))
             if self.task.validation:
                 try:
                     state.record_validation(*self._validate())
@@ -156,8 +181,7 @@ class Run:
         """Gradients of the mean loss over `chosen`, a few patients in memory at once; losses and risks as numbers."""
         self.state.optimizer.zero_grad(set_to_none=True)
         own_positions = self.ranks.share(range(len(chosen)))
-        size = self.params.micro_patients or len(chosen)
-        parts = [own_positions[start : start + size] for start in range(0, len(own_positions), size)]
+        parts = self._parts(chosen, own_positions)
         whole = len(own_positions) == len(chosen) and len(parts) == 1
         pairs = None if whole or not self.objective.compares else self._pairs(chosen, parts, epoch)
         sums = dict.fromkeys(TERMS, 0.0)
@@ -172,13 +196,22 @@ class Run:
         self.ranks.add_gradients(self.state.net.parameters())
         return self.ranks.add(sums), self.ranks.gather(risks, len(chosen))
 
+    def _parts(self, chosen: list[PatientBag], positions: list[int]) -> list[list[int]]:
+        """These positions of a step in parts that are in memory at one time."""
+        size = self.params.micro_patients or len(chosen)
+        return [positions[start : start + size] for start in range(0, len(positions), size)]
+
+    def _collate(self, bags: list[PatientBag], epoch: int) -> Batch:
+        """The patients of a part as a standardised batch, with the patches drawn for this epoch."""
+        key = (self.params.seed, epoch)
+        return collate(bags, self.task.fitted, self.state.bag_cap, key, self.task.config.covariates)
+
     def _terms(
         self, chosen: list[PatientBag], rows: Sequence[int], epoch: int, pairs: tuple[Tensor, Tensor] | None
     ) -> dict[str, Tensor]:
         """The losses of the patients `rows` of a step, with the same random choices as in the whole step."""
         bags = [chosen[row] for row in rows]
-        key, covariates = (self.params.seed, epoch), self.task.config.covariates
-        batch = collate(bags, self.task.fitted, self.state.bag_cap, key, covariates).to(self.device)
+        batch = self._collate(bags, epoch).to(self.device)
         compare: PairTerms | None = None
         if self.objective.compares and pairs is None:
             memory = {name: (risk, months) for name, (risk, months) in self.state.memory.items()}
@@ -186,7 +219,7 @@ class Run:
         elif pairs is not None:
             values, slopes = (pair[list(rows)] for pair in pairs)
             compare = lambda risk: values + slopes * (risk - risk.detach())  # noqa: E731
-        _seed_everything((self.params.seed, *self.task.seed_key, "step", self.state.step, 0))
+        seed_everything((self.params.seed, *self.task.seed_key, "step", self.state.step, 0))
         with part_of_step(len(chosen), rows):
             return self.objective(self.state.net, self._hide(batch, epoch), compare)
 
@@ -223,7 +256,7 @@ class Run:
         net.load_state_dict(last)
         # All processes use the value of the first, so that they stop at the same epoch.
         loss = self.ranks.add({"loss": total / len(self.task.validation) if self.ranks.first else 0.0})["loss"]
-        return loss, _c_index(self.task.validation, risks)
+        return loss, c_index(self.task.validation, risks)
 
     def _hide(self, batch: Batch, epoch: int) -> Batch:
         """Modality dropout: hide slides or genes of a patient who has both, with the configured probability."""
@@ -262,6 +295,10 @@ class Run:
             self._order = epoch, batch_order(self.lengths, self.params.batch_patients, key)
         return self._order[1]
 
+    def _epoch_c_index(self, bags: list[PatientBag]) -> float:
+        """C of the patients of an epoch, in the order of its steps."""
+        return c_index(bags, self.state.risks)
+
 
 def learning_rate(step: int, steps: int, params: TrainParams) -> float:
     """Learning rate at a step (from 0): linear warm-up over the share `warmup_share`, then a half cosine to zero."""
@@ -271,13 +308,13 @@ def learning_rate(step: int, steps: int, params: TrainParams) -> float:
     return params.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def _seed_everything(key: tuple[int | str, ...]) -> None:
+def seed_everything(key: tuple[int | str, ...]) -> None:
     """Seed the generator of torch, the only one in training: weights and dropout use it, numpy and random do not."""
     torch.manual_seed(seeded_generator(*key).initial_seed())
 
 
-def _c_index(bags: Sequence[PatientBag], risks: Sequence[float]) -> float:
-    """Harrell's C of patients and their risks; NaN where no pair of them can be ordered."""
+def c_index(bags: Sequence[PatientBag], risks: Sequence[float]) -> float:
+    """Harrell's C of patients and their risks (n,); NaN where no pair of them can be ordered."""
     events, months = [bag.event for bag in bags], [bag.time_months for bag in bags]
     return harrell_c(np.array(events, dtype=bool), np.array(months, dtype=float), np.array(risks, dtype=float))
 
@@ -288,11 +325,19 @@ def _length(bag: PatientBag, cap: int) -> int:
 
 def _optimizer(net: nn.Module, params: TrainParams, seed_key: tuple[int | str, ...]) -> torch.optim.Optimizer:
     """AdamW or bf16 Adafactor; weight decay on matrices only, not on biases and scales of norms."""
-    matrices = [p for p in net.parameters() if p.ndim >= 2]
-    rest = [p for p in net.parameters() if p.ndim < 2]
+    trained = [p for p in net.parameters() if p.requires_grad]
+    matrices, rest = [p for p in trained if p.ndim >= 2], [p for p in trained if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": params.weight_decay}, {"params": rest, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     if params.optimizer == "bf16_adafactor":
         seed = seeded_generator(params.seed, *seed_key, "rounding").initial_seed()
         return bf16_adafactor.Bf16Adafactor(groups, params.learning_rate, seed)
-    return torch.optim.AdamW(groups, lr=params.learning_rate)
+    return _AdamW(groups, lr=params.learning_rate)
+
+
+class _AdamW(torch.optim.AdamW):
+    """AdamW of torch without its decorators for torch.compile, which import the compiler: seconds in every process."""
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))  # type: ignore[assignment]

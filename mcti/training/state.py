@@ -6,8 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mcti.model.comparators import Comparator
-from mcti.model.network import MCTI
 from mcti.params import TrainParams
 from mcti.training.checkpoints import Checkpoint
 
@@ -26,7 +24,7 @@ class State:
     """
 
     def __init__(
-        self, net: MCTI | Comparator, optimizer: torch.optim.Optimizer, params: TrainParams, device: torch.device
+        self, net: nn.Module, optimizer: torch.optim.Optimizer, params: TrainParams, device: torch.device
     ) -> None:
         self.net, self.optimizer, self.ema = net, optimizer, params.ema
         self.scaler = torch.amp.GradScaler(device.type, init_scale=_FIRST_SCALE, enabled=params.precision == "fp16")
@@ -88,7 +86,7 @@ class State:
         """
         return self.average or self.net.state_dict()
 
-    def kept(self) -> MCTI | Comparator:
+    def kept(self) -> nn.Module:
         """The network with the weights that are the result: the best, the running average, or the last."""
         kept = self.best_weights or self.current()
         self.net.float().load_state_dict(kept)

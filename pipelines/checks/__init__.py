@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict
 
 from mcti.errors import DataError, UsageError
 from mcti.params import ClusterParams
-from pipelines.checks import document, flow, pods, resources, size, values
+from pipelines.checks import document, flow, pods, resources, size, sources, values
 from pipelines.checks.rule import Rule
 
-RULES: tuple[Rule, ...] = (*flow.RULES, *values.RULES, *resources.RULES, *pods.RULES, *size.RULES)
+RULES: tuple[Rule, ...] = (*flow.RULES, *values.RULES, *resources.RULES, *pods.RULES, *size.RULES, *sources.RULES)
 NOTES = (
     "retries of failed tasks need COMPILED_PIPELINE_SPEC_PATCH at the API server, else KFP 2.17 retries lost pods only "
     "(docs/kubeflow.md, Retries)",
@@ -87,13 +87,18 @@ def check(path: Path, cluster: ClusterParams) -> CheckReport:
     )
 
 
-def require_valid(path: Path, cluster: ClusterParams) -> None:
+def require_valid(path: Path, cluster: ClusterParams, *, local: bool = False) -> None:
     """Refuse a file that violates a rule.
+
+    local   the file runs on this machine, whose folders its tasks can read
 
     Raises
         UsageError: the file violates a rule; the settings from which it was compiled are wrong.
     """
-    lines = check(path, cluster).violation_lines()
+    report = check(path, cluster)
+    skipped = {rule.name for rule in sources.RULES} if local else set()
+    kept = tuple(violation for violation in report.violations if violation.rule not in skipped)
+    lines = report.model_copy(update={"violations": kept}).violation_lines()
     if lines:
         more = f"; {len(lines) - 1} more: {'; '.join(lines[1:])}" if len(lines) > 1 else ""
         raise UsageError(f"the pipeline would not run on a cluster: {lines[0]}{more}")

@@ -125,3 +125,18 @@ def test_the_rotated_embedding_gives_the_ridge_model_of_all_its_columns(inputs):
         for penalty in PENALTIES
     ]
     assert min(np.abs(risk - one).max() for one in expected) < 1e-5  # Newton's method stops at 1e-7
+
+
+def test_a_forest_of_the_event_times_has_the_bits_of_a_forest_of_all_times(inputs):
+    """Oracle: the same estimator of scikit-survival, fitted with the follow-up as it is."""
+    train, test = inputs.rows(np.arange(120)), inputs.rows(np.arange(120, 160))
+    risk, survival = baselines.create("forest").fit(train, 3).predict(test, MONTHS)
+    plain = baselines.Trees(baselines._forest).fit(train, 3).predict(test, MONTHS)
+    np.testing.assert_array_equal(risk, plain[0])
+    np.testing.assert_array_equal(survival, plain[1])
+
+
+def test_times_move_back_to_the_event_before_and_events_stay():
+    event = np.array([False, True, False, False, True, False])
+    months = np.array([1.0, 2.0, 2.0, 3.5, 4.0, 9.0])
+    np.testing.assert_array_equal(baselines.at_event_times(event, months), [0.0, 2.0, 2.0, 2.0, 4.0, 4.0])

@@ -23,8 +23,8 @@ def test_stages_components_commands_and_steps_have_the_same_names():
     # These act on the registry or on new patients: they are no DVC stages.
     without_stage = {"promote", "predict", "explain", "monitor"}
     # A pipeline passes the settings of a step as its argument. For DVC `list_features` lists the files that `extract`
-    # reads; in a pipeline run the cache keys contain them.
-    without_component = {"settings", "list_features"}
+    # reads and `list_sources` those of other cohorts that `train` reads; in a pipeline run the cache keys contain them.
+    without_component = {"settings", "list_features", "list_sources"}
     assert set(COMPONENTS) == (set(STAGES) - without_component) | without_stage
     assert {name.replace("_", "-") for name in COMPONENTS} <= set(get_command(app).commands)
     for name in COMPONENTS:

@@ -160,6 +160,15 @@ def many_folds(spec, _):
     parameter["defaultValue"] = json.dumps({**json.loads(parameter["defaultValue"]), "folds": 10, "repeats": 12})
 
 
+def source_in(folder):
+    def change(spec, _):
+        parameter = spec["root"]["inputDefinitions"]["parameters"]["train"]
+        sources = [{"cohort": "s3://bucket/cohort", "features": folder}]
+        parameter["defaultValue"] = json.dumps({**json.loads(parameter["defaultValue"]), "sources": sources})
+
+    return change
+
+
 VIOLATIONS = [
     (loop_item_as_text, "parameter-types", "task train, parameter fold: a loop item has type STRING.*NUMBER_INTEGER"),
     (static_items_as_text, "parameter-types", "loop shards: item 'a' is not of type NUMBER_INTEGER"),
@@ -204,4 +213,6 @@ VIOLATIONS = [
     (large_file, "file-size", "at most 1048576 fit"),
     (many_shards, "fan-out", "shards 120.*: lower cluster.extract_shards, split.folds"),
     (many_folds, "fan-out", "folds 120"),
+    (source_in("../lung/features"), "readable-sources", "train.sources.0.features '../lung/features' is a folder"),
+    (source_in("/mnt/../features"), "readable-sources", "publish it with `mcti data publish`"),
 ]

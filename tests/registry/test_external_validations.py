@@ -37,6 +37,8 @@ def world(tmp_path_factory):
 
 
 def test_a_validation_is_a_run_of_the_version_that_a_promotion_can_require(world, servers_of, tmp_path):
+    import mlflow
+
     params = RegisterParams(name="external", experiment="tests")
     register(world / "models", world / "evaluation", None, params, tmp_path / "registration.json")
     with pytest.raises(NotEnoughEvidence, match="no external validation; 10 are needed"):
@@ -51,7 +53,7 @@ def test_a_validation_is_a_run_of_the_version_that_a_promotion_can_require(world
         version = models.version_at(client, address)
         (validation,) = external_validations.read(client, version, tmp_path / "read")
         run_id = version.tags[f"mcti.external.{result.cohort_md5[:12]}"]
-        run = client.get_run(run_id)
+        run = mlflow.get_run(run_id)
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())["mcti"]
     assert validation.uno_c == metrics["uno_c"]
     assert (validation.cohort, validation.patients) == ("made", 50)

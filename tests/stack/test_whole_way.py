@@ -34,11 +34,13 @@ STAGES = [
     "extract",
     "validate_features",
     "split",
+    "list_sources",
     "search",
     "train",
     "evaluate",
     "register",
 ]
+ALWAYS = {"list_features", "list_sources"}
 RESULTS = ["data/folds.csv", "reports/evaluation/metrics.json", "reports/evaluation/predictions.csv"]
 
 
@@ -59,12 +61,12 @@ def project(tmp_path_factory):
 
 
 def run_stages(output):
-    """The stages that `dvc repro` ran, without `list_features`, which always runs."""
-    return [name for name in STAGES if f"Running stage '{name}'" in output and name != "list_features"]
+    """The stages that `dvc repro` ran, without those that always run."""
+    return [name for name in STAGES if f"Running stage '{name}'" in output and name not in ALWAYS]
 
 
 def changed_stages(folder):
-    return sorted(set(json.loads(dvc(folder, "status", "--json").stdout)) - {"list_features"})
+    return sorted(set(json.loads(dvc(folder, "status", "--json").stdout)) - ALWAYS)
 
 
 def results(folder):

@@ -39,7 +39,8 @@ def test_each_stage_has_a_file_and_the_same_settings_give_the_same_bytes(tmp_pat
 
 def test_every_stage_of_dvc_yaml_depends_on_its_settings_file_and_on_no_listed_key():
     assert sorted(DVC_YAML["settings"]["params"]) == sorted(STAGES)
-    sections = {"list_features": "extract", "validate_features": "validate"} | {stage: stage for stage in STAGES}
+    others = {"list_features": "extract", "list_sources": "train", "validate_features": "validate"}
+    sections = others | {stage: stage for stage in STAGES}
     assert set(DVC_YAML) == {"settings", *sections}
     for stage, section in sections.items():
         assert "params" not in DVC_YAML[stage]
@@ -81,7 +82,7 @@ class Project:
         return self.dvc("repro", "--no-run-cache")
 
     def stages_run(self, tree: dict) -> set[str]:
-        """The stages that `dvc repro` runs with this params.yaml, without `list_features`, which always runs."""
+        """The stages that `dvc repro` runs with this params.yaml, without those that always run."""
         done = self.repro(tree)
         assert done.returncode == 0, done.stdout + done.stderr
         return {name for name in ("settings", *STAGES) if f"Running stage '{name}'" in done.stdout}

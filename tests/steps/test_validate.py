@@ -95,6 +95,8 @@ def test_the_flow_counts_patients_and_lists_samples_separately(tmp_path):
 @pytest.mark.stack
 def test_the_result_is_logged_to_mlflow_with_the_md5_of_the_data(cohort, tmp_path, servers_of):
     """A real server: numbers, report and data set of a run that ends FINISHED, or FAILED where the contract fails."""
+    import mlflow
+
     params = SMALL.model_copy(update={"experiment": "validations"})
     kept = validate(cohort, params, tmp_path / "kept")
     with pytest.raises(DataError, match="events_enough"):
@@ -108,7 +110,7 @@ def test_the_result_is_logged_to_mlflow_with_the_md5_of_the_data(cohort, tmp_pat
     assert (first.data.tags["mcti.contract"], broken.data.tags["mcti.contract"]) == ("passed", "failed")
     assert "events_enough" in broken.data.tags["mcti.failed"]
     assert first.data.tags["mcti.data.cohort"] == kept.md5 == storage.tree_md5(cohort)
-    (entry,) = first.inputs.dataset_inputs
+    (entry,) = mlflow.get_run(first.info.run_id).inputs.dataset_inputs
     assert (entry.dataset.digest, entry.dataset.name) == (kept.md5, "made")
     assert first.data.metrics["validation.patients"] == 60
     assert first.data.metrics["validation.failed_critical"] == 0

@@ -23,7 +23,7 @@ def settings(**changes) -> TrainParams:
     return TrainParams.model_validate(usual | changes)
 
 
-def bags(patients: int = 24, seed: int = 0) -> list[PatientBag]:
+def bags(patients: int = 24, seed: int = 0, prefix: str = "P") -> list[PatientBag]:
     """Patients with 1 to 12 patches; the first gene shortens the life."""
     random = np.random.default_rng(seed)
     patient_bags = []
@@ -32,7 +32,9 @@ def bags(patients: int = 24, seed: int = 0) -> list[PatientBag]:
         months = float(np.round(30 * np.exp(-0.8 * genes[0] + 0.3 * random.normal()), 2))
         patches = torch.from_numpy(random.normal(size=(random.integers(1, 13), WIDTH)).astype(np.float32))
         event = bool(random.random() < 0.6)
-        patient_bags.append(PatientBag(f"P-{number:03}", patches, torch.from_numpy(genes), months, event, number % 2))
+        patient_bags.append(
+            PatientBag(f"{prefix}-{number:03}", patches, torch.from_numpy(genes), months, event, number % 2)
+        )
     return patient_bags
 
 
@@ -40,9 +42,11 @@ def dataset(patients: int = 24, seed: int = 0) -> Dataset:
     return Dataset({bag.patient_id: bag for bag in bags(patients, seed)}, GENES, CLASSES)
 
 
-def folders(root: Path, patients: int = 24, folds: int = 2, seed: int = 0) -> tuple[Path, Path, Path]:
-    """cohort, features and folds.csv below `root`."""
-    patient_bags = bags(patients, seed)
+def folders(
+    root: Path, patients: int = 24, folds: int = 2, seed: int = 0, prefix: str = "P"
+) -> tuple[Path, Path, Path]:
+    """cohort, features and folds.csv below `root`; prefix: of the patient ids."""
+    patient_bags = bags(patients, seed, prefix)
     ids = [bag.patient_id for bag in patient_bags]
     frame = pd.DataFrame(
         {

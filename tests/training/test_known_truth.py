@@ -3,6 +3,7 @@
 import pytest
 
 from benchmarks import known_truth
+from mcti.params import TrainParams
 
 
 @pytest.mark.slow
@@ -17,3 +18,11 @@ def test_mcti_finds_what_only_the_slide_or_only_the_pairing_carries_and_which_pa
     assert c_index > 0.65
     assert critical >= 0.9
     assert alone < 0.63
+
+
+def test_the_default_has_the_settings_of_train_and_a_check_needs_its_models():
+    assert known_truth.settings("default", 40, 3) == TrainParams(seed=3, device="cpu")
+    good = {("slide", "mcti"): (0.8, 0.95), ("pairing", "mcti"): (0.7, 0.95), ("pairing", "abmil"): (0.55, 0.9)}
+    assert known_truth.checks(good) == [True, True, True]
+    assert known_truth.checks(good | {("pairing", "abmil"): (0.66, 0.9)}) == [False, False, True]
+    assert known_truth.checks({("slide", "default"): (0.5, 0.5)}) == []

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -196,3 +198,17 @@ def test_the_c_of_the_validation_part_is_that_of_the_patients_held_out():
     outcome = loop.train(current)
     best = min(outcome.history, key=lambda row: row["validation"])
     assert best["validation_c_index"] == pytest.approx(sksurv_c(current.validation, outcome.model))
+
+
+def test_training_does_not_import_the_compiler():
+    """In a new process, with bags of two blocks (8 patients of up to 12 patches, 64 rows in a block)."""
+    code = (
+        "import sys, torch\n"
+        "from mcti.training.folds import prepare\n"
+        "from mcti.training.loop import train\n"
+        "from tests.training import factories\n"
+        "settings = factories.settings(epochs=1)\n"
+        "train(prepare(factories.dataset(), factories.bags(), settings, ('fold', 0), 'fold 0'))\n"
+        "assert not any(name.startswith('torch._dynamo') for name in sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=600)

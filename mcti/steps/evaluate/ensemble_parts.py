@@ -55,14 +55,14 @@ class FoldModels:
         """
         if not self.is_ensemble():
             return {}
-        weights = {NETWORK: 0.0, COX: 1.0}
-        rows: dict[str, list[list[float]]] = {name: [] for name in weights}
+        rows: dict[str, list[list[float]]] = {NETWORK: [], COX: []}
         total, done = len(self._outcomes.patient), 0
         for fold in self._outcomes.folds:
-            parts = {name: _with_cox_weight(self._loaded[fold.number], weight) for name, weight in weights.items()}
+            model = _network_alone(self._loaded[fold.number])
             for bag in self._bags(fold):
-                for name, model in parts.items():
-                    rows[name].append(_predict(model, bag, horizons))
+                for name, predict in ((NETWORK, model.predict), (COX, model.predict_cox_part)):
+                    row = predict(bag.patches, bag.genes, horizons.tolist(), bag.covariates)
+                    rows[name].append([row["risk"], *(row[survival_column(float(months))] for months in horizons)])
                 done += 1
                 if progress is not None:
                     progress(done, total, "test patients by network and Cox part")
@@ -108,15 +108,9 @@ def _modalities(model: TrainedModel) -> str:
     return "both" if len(modalities) > 1 else modalities[0]
 
 
-def _with_cox_weight(model: TrainedModel, weight: float) -> TrainedModel:
-    """The model with this weight of its Cox model, and with its curves before recalibration."""
+def _network_alone(model: TrainedModel) -> TrainedModel:
+    """The model with weight 0 for its Cox model, and with its curves before recalibration."""
     net = copy.deepcopy(model.net)
     assert net.cox_branch is not None
-    net.cox_branch.cox_weight.fill_(weight)
+    net.cox_branch.cox_weight.fill_(0)
     return TrainedModel(net, model.config, dataclasses.replace(model.fitted, recalibration=None))
-
-
-def _predict(model: TrainedModel, bag: "PatientBag", horizons: FloatArray) -> list[float]:
-    """Risk and S at the horizons."""
-    prediction = model.predict(bag.patches, bag.genes, horizons.tolist(), bag.covariates)
-    return [prediction["risk"], *(prediction[survival_column(float(months))] for months in horizons)]

@@ -14,7 +14,6 @@ from mcti.redaction import hashed
 from mcti.registry import (
     alpha_spending,
     approvals,
-    cost,
     ensemble_files,
     evidence,
     external_validations,
@@ -295,6 +294,8 @@ def _regimes(challenger: Candidate, champion: Candidate, context: GateContext) -
 
 def _costs(challenger: Candidate, champion: Candidate, params: PromoteParams) -> list[Gate]:
     """Latency and memory of one prediction."""
+    from mcti.registry import cost
+
     loaded = {"challenger": ensemble_files.load(challenger.folder), "champion": ensemble_files.load(champion.folder)}
     costs = cost.measure(loaded, params.benchmark_patches)
     new, current = costs["challenger"], costs["champion"]

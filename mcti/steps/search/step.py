@@ -18,6 +18,7 @@ from mcti.steps.search import record, study_setup
 from mcti.steps.search.record import NestedResult, SearchResult, TrialLog, close_log
 from mcti.steps.search.study_setup import Study
 from mcti.steps.task_log import logged
+from mcti.steps.transfer import TransferFiles, load_transfer, transfer_files
 from mcti.storage import Location
 from mcti.training import devices
 from mcti.training import search as searching
@@ -72,10 +73,11 @@ def search(
     check_covariates(cohort, base.architecture.covariates or ())
     numbers = split.numbers if params.nested else [params.outer_fold]
     single = [params.model_copy(update={"outer_fold": number, "nested": False}) for number in numbers]
-    planned = [_study(cohort, features, split, one, base) for one in single]
-    if init:
-        return _initialise(planned)
-    result = _nested(planned, Path(out), progress) if params.nested else _searched(planned[0], Path(out), progress)
+    with transfer_files(cohort, features, split, base) as transfer:
+        planned = [_study(cohort, features, split, one, base, transfer) for one in single]
+        if init:
+            return _initialise(planned)
+        result = _nested(planned, Path(out), progress) if params.nested else _searched(planned[0], Path(out), progress)
     for folder in (_work(Path(out)), _nested_work(Path(out))):
         shutil.rmtree(folder, ignore_errors=True)
     return result
@@ -90,13 +92,23 @@ def _check_space(params: SearchParams, base: TrainParams) -> None:
         raise UsageError(what, "search.space", hint) from None
 
 
-def _study(cohort: Location, features: Location | None, split: Folds, params: SearchParams, base: TrainParams) -> Study:
+def _study(
+    cohort: Location,
+    features: Location | None,
+    split: Folds,
+    params: SearchParams,
+    base: TrainParams,
+    transfer: TransferFiles,
+) -> Study:
     """The study of one outer training part."""
     splits = study_setup.inner_splits(split, params.outer_fold)
     plan = study_setup.plan_of(params, base, len(splits))
-    name = f"search-{study_setup.identity(load_dataset(cohort, features), splits, params, base)}"
+    data = load_dataset(cohort, features)
+    loaded = load_transfer(transfer, data.genes, base.modalities)
+    name = f"search-{study_setup.identity(data, splits, params, base, loaded)}"
     study_setup.load.cache_clear()
-    return Study(str(cohort), None if features is None else str(features), tuple(splits), base, plan, params, name)
+    address = None if features is None else str(features)
+    return Study(str(cohort), address, tuple(splits), base, plan, params, name, transfer)
 
 
 def _searched(study: Study, out: Path, progress: Progress | None) -> SearchResult:

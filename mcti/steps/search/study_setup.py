@@ -15,18 +15,22 @@ from mcti.cohort.folds import Folds
 from mcti.concordance import harrell_c
 from mcti.dataset.bags import Dataset
 from mcti.dataset.loading import load_dataset
+from mcti.dataset.sources import NO_TRANSFER, Transfer
 from mcti.dataset.splits import FoldSplit
 from mcti.errors import DataError
 from mcti.params import SearchParams, TrainParams
 from mcti.params.result_settings import trial_settings
 from mcti.registry import ensemble_files, models
 from mcti.steps.search.best_settings import override
+from mcti.steps.transfer import NO_FILES, TransferFiles, load_transfer
 from mcti.training import search as searching
-from mcti.training.fold_files import predict
-from mcti.training.folds import code_digest, prepare
-from mcti.training.loop import train
+from mcti.training.batched_risks import batched_risks
+from mcti.training.code_version import code_digest
+from mcti.training.fine_tuning import train
+from mcti.training.folds import prepare
 from mcti.training.run import Diverged
 from mcti.training.search import Setting
+from mcti.training.transfer_record import transfer_digests
 from mcti.training.worker_pool import Channel
 
 
@@ -39,6 +43,7 @@ class TrialJob:
     split: FoldSplit
     params: TrainParams
     seed_key: tuple[int | str, ...]
+    transfer: TransferFiles = NO_FILES
 
 
 @dataclass(frozen=True)
@@ -52,12 +57,13 @@ class Study:
     plan: searching.Plan
     params: SearchParams
     name: str
+    transfer: TransferFiles = NO_FILES
 
     def job(self, settings: Mapping[str, Setting], inner: int) -> TrialJob:
         """One inner fold with these settings."""
         params, split = override(self.base, dict(settings), "search.space"), self.splits[inner]
         # The seed key is the same in each trial: settings are compared on equal draws of weights, batches and patches.
-        return TrialJob(self.cohort, self.features, split, params, ("inner", split.fold))
+        return TrialJob(self.cohort, self.features, split, params, ("inner", split.fold), self.transfer)
 
 
 def inner_splits(folds: Folds, outer_fold: int) -> list[FoldSplit]:
@@ -81,14 +87,16 @@ def score(job: TrialJob, channel: Channel) -> float:
     data = load(job.cohort, job.features, job.params.modalities)
     where = f"inner fold {job.split.fold}"
     train_bags, test_bags = data.select(job.split.train, where), data.select(job.split.test, where)
+    transfer = load_transfer(job.transfer, data.genes, job.params.modalities)
+    task = prepare(data, train_bags, job.params, job.seed_key, where, transfer)
     try:
-        model = train(prepare(data, train_bags, job.params, job.seed_key, where), progress=channel.progress).model
+        model = train(task, progress=channel.progress).model
     except Diverged:
         return float("nan")
     for bag in test_bags:  # malformed data of a patient end the search; an overflow of the weights ends the trial
         model.inputs(bag.patches, bag.genes, bag.covariates)
     try:
-        risks = [row["risk"] for row in predict(model, test_bags, (12.0,))]
+        risks = batched_risks(model, test_bags)
     except DataError:  # the weights are so large that the forward pass overflows
         return float("nan")
     if not np.isfinite(risks).all():
@@ -163,12 +171,20 @@ _NOT_IN_STUDY = {
 """Settings of the search that do not change a trial; the settings of a warm start are separate trials."""
 
 
-def identity(data: Dataset, splits: Sequence[FoldSplit], params: SearchParams, base: TrainParams) -> str:
+def identity(
+    data: Dataset,
+    splits: Sequence[FoldSplit],
+    params: SearchParams,
+    base: TrainParams,
+    transfer: Transfer = NO_TRANSFER,
+) -> str:
     """MD5 of data, settings and code, which determine the trials; it is part of the name of the study."""
     from mcti.dataset.bags import digest
 
     patients = [digest(data.select((*split.train, *split.test), "the folds")) for split in splits]
-    settings = trial_settings(base)
+    settings = trial_settings(base.model_copy(update={"sources": (), "prior": None}))  # they count by their contents
     search = params.model_dump(mode="json", exclude=_NOT_IN_STUDY)
-    text = storage.to_json([patients, data.genes, data.classes, settings, search, code_digest()])
+    parts = [patients, data.genes, data.classes, settings, search, code_digest()]
+    digests = transfer_digests(transfer)
+    text = storage.to_json([*parts, digests] if digests else parts)
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()

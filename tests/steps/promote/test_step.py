@@ -234,10 +234,10 @@ class TestOnServers:
         class Killed(BaseException):
             pass
 
-        from mlflow import MlflowClient
+        from mcti.registry.rest_client import RestClient
 
         calls = {"count": 0}
-        originals = {n: getattr(MlflowClient, n) for n in ("set_registered_model_alias", "set_registered_model_tag")}
+        originals = {n: getattr(RestClient, n) for n in ("set_registered_model_alias", "set_registered_model_tag")}
 
         def counted(function):
             def wrapped(self, *arguments, **options):
@@ -250,7 +250,7 @@ class TestOnServers:
 
         with monkeypatch.context() as patch:
             for method, function in originals.items():
-                patch.setattr(MlflowClient, method, counted(function))
+                patch.setattr(RestClient, method, counted(function))
             killed = False
             try:
                 promote(name, LAX, version=2)

@@ -1,0 +1,82 @@
+"""What short commands import: MLflow's client, torch and pandas take seconds before the first line."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mcti.params import PromoteParams, RegisterParams
+from tests.registry.factories import Run
+
+SLOW = ("mlflow", "torch", "pandas", "sklearn", "sksurv", "scipy", "matplotlib", "great_expectations", "optuna", "kfp")
+NAME = "started"
+COMMANDS = (  # in this order: the last one moves the aliases
+    ("ledger", "show", "--name", NAME),
+    ("ledger", "verify", "--name", NAME),
+    ("lineage", f"models:/{NAME}@champion"),
+    ("lineage", "kfp-run:none"),
+    ("promote", "--name", NAME, "--version", "2", "--dry-run"),
+    ("promote", "--name", NAME, "--repair", "--dry-run"),
+    ("rollback", "--name", NAME),
+)
+CODE = """
+import json, sys
+from mcti.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})), file=sys.stderr)
+"""
+
+
+def imported(command, folder):
+    """(exit code, output, names of the packages that the process had imported at its end)."""
+    done = subprocess.run([sys.executable, "-c", CODE, *command], capture_output=True, text=True, cwd=folder)
+    *_, last = done.stderr.splitlines()
+    return done.returncode, done.stdout + done.stderr, json.loads(last)
+
+
+@pytest.fixture(scope="module")
+def registered(running, tmp_path_factory):
+    """A model with two versions, both promoted; the registry is in the stack."""
+    from pathlib import Path
+
+    from mcti.local import settings
+    from mcti.steps.promote.step import promote
+    from mcti.steps.register import register
+
+    root, before = tmp_path_factory.mktemp("registered"), dict(os.environ)
+    settings.activate(Path(running.folder).parent, force=True)
+    lax = PromoteParams(min_events=2, bootstrap=100, margin=-1, alpha=0.4, ibs_margin=1, calibration_margin=1,
+                        group_margin=1, max_latency_ratio=100, benchmark_patches=20)  # fmt: skip
+    for seed in (0, 1):
+        run = Run(root / str(seed), seed=seed, patients=40)
+        register(
+            run.models, run.evaluation, run.validation, RegisterParams(name=NAME, experiment=NAME), root / "r.json"
+        )
+        promote(NAME, lax)
+    yield root
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.slow
+@pytest.mark.stack
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_command_of_the_registry_imports_no_slow_library(registered, servers_of, command):
+    code, output, names = imported(command, registered)
+    assert code == 0, output
+    assert {"boto3", "requests"} & set(names), "the command must have used the servers"
+    assert [name for name in names if name in SLOW] == []
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["mcti.steps.promote.step", "mcti.steps.lineage", "mcti.steps.retraining", "mcti.registry.run_outcome"],
+)
+def test_the_modules_of_these_commands_and_of_the_small_tasks_import_no_slow_library(module):
+    code = f"import json, sys, {module}; print(json.dumps(list(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert [name for name in json.loads(done.stdout) if name in (*SLOW, "boto3", "numpy")] == []

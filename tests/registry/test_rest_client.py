@@ -1,0 +1,159 @@
+"""Every method compared with MLflow's own client on a real server, which is the independent source."""
+
+import math
+import os
+
+import pytest
+
+from mcti.registry import tracking
+from mcti.registry.mlflow_client import FullClient
+from mcti.registry.rest import ApiError
+from mcti.registry.rest_client import RestClient
+
+pytestmark = [pytest.mark.slow, pytest.mark.stack]
+
+
+@pytest.fixture
+def clients(servers_of):
+    """The client of mcti and MLflow's own."""
+    with tracking.service() as client:
+        assert isinstance(client, RestClient)
+        yield client, FullClient(os.environ["MLFLOW_TRACKING_URI"])
+
+
+def same(actual, expected, names):
+    """Attributes of an object of each client."""
+    for name in names:
+        assert getattr(actual, name) == getattr(expected, name), name
+
+
+INFO = ("run_id", "experiment_id", "status", "run_name", "start_time", "end_time", "artifact_uri")
+
+
+def same_run(actual, expected):
+    same(actual.info, expected.info, INFO)
+    same(actual.data, expected.data, ("tags", "params", "metrics"))
+
+
+def test_experiments(clients):
+    rest, full = clients
+    number = rest.create_experiment("rest experiments ü")
+    actual = rest.get_experiment(number)
+    same(actual, full.get_experiment(number), ("experiment_id", "name", "artifact_location"))
+    assert rest.get_experiment_by_name("rest experiments ü") == actual
+    assert rest.get_experiment_by_name("absent") is None
+    assert {e.experiment_id for e in rest.search_experiments()} == {e.experiment_id for e in full.search_experiments()}
+    with pytest.raises(ApiError) as caught:
+        rest.create_experiment("rest experiments ü")
+    assert caught.value.error_code == "RESOURCE_ALREADY_EXISTS"
+
+
+def test_runs(clients):
+    rest, full = clients
+    number = rest.create_experiment("rest runs")
+    run = rest.create_run(number, run_name="a", tags={"mcti.step": "train", "n": 3})
+    same_run(run, full.get_run(run.info.run_id))
+    run_id = run.info.run_id
+    rest.set_tag(run_id, "note", "ü")
+    rest.set_tag(run_id, "gone", "x")
+    rest.delete_tag(run_id, "gone")
+    rest.log_param(run_id, "rate", 0.1)
+    rest.log_metric(run_id, "loss", 0.25, step=7)
+    rest.log_values(
+        run_id, metrics=[("loss", 0.125, 1000, 8), ("nan", math.inf, 1000, 0)], params={"p": 1}, tags={"t": True}
+    )
+    rest.update_run(run_id, name="b")
+    actual, expected = rest.get_run(run_id), full.get_run(run_id)
+    same_run(actual, expected)
+    assert actual.data.tags["note"] == "ü"
+    assert "gone" not in actual.data.tags
+    assert actual.data.params == {"rate": "0.1", "p": "1"}
+    assert (actual.data.metrics["loss"], actual.info.run_name, actual.info.status) == (0.125, "b", "RUNNING")
+    assert {(point.step, point.value) for point in full.get_metric_history(run_id, "loss")} == {(8, 0.125), (7, 0.25)}
+    rest.set_terminated(run_id, "FAILED")
+    same_run(rest.get_run(run_id), full.get_run(run_id))
+    rest.update_run(run_id, status="RUNNING")
+    assert full.get_run(run_id).info.status == "RUNNING"
+    rest.delete_run(run_id)
+    assert full.get_run(run_id).info.lifecycle_stage == "deleted"
+    assert rest.search_runs([number]) == []
+
+
+def test_a_search_of_runs_filters_orders_and_limits(clients):
+    rest, full = clients
+    number = rest.create_experiment("rest search")
+    for start in (3, 1, 2):
+        rest.create_run(number, start_time=start, tags={"kind": "odd" if start % 2 else "even"})
+    query = "tags.`kind` = 'odd'"
+    actual = rest.search_runs([number], query, order_by=["start_time ASC"])
+    assert [run.info.start_time for run in actual] == [1, 3]
+    for mine, theirs in zip(actual, full.search_runs([number], query, order_by=["start_time ASC"]), strict=True):
+        same_run(mine, theirs)
+    assert [run.info.start_time for run in rest.search_runs([number], max_results=1)] == [3]
+
+
+VERSION = ("name", "version", "tags", "creation_timestamp", "run_id", "source", "status", "description")
+
+
+def test_versions_and_aliases(clients):
+    rest, full = clients
+    full.create_registered_model("rest model")
+    for _ in range(2):
+        full.create_model_version("rest model", source="s3://mcti-mlflow/nothing")
+    rest.set_registered_model_tag("rest model", "head", "1:a")
+    rest.set_model_version_tag("rest model", "2", "digest", "d")
+    rest.set_registered_model_alias("rest model", "champion", "2")
+    rest.update_model_version("rest model", "2", description="# text")
+    model, expected = rest.get_registered_model("rest model"), full.get_registered_model("rest model")
+    same(model, expected, ("name", "tags", "aliases"))
+    version = rest.get_model_version("rest model", "2")
+    same(version, full.get_model_version("rest model", "2"), VERSION)
+    assert list(version.aliases) == full.get_model_version("rest model", "2").aliases == ["champion"]
+    same(rest.get_model_version_by_alias("rest model", "champion"), version, ("name", "version", "tags"))
+    query = "name = 'rest model'"
+    actual = {v.version for v in rest.search_model_versions(query)}
+    assert actual == {v.version for v in full.search_model_versions(query)} == {"1", "2"}
+    rest.delete_registered_model_alias("rest model", "champion")
+    for client in (rest, full):  # the same codes, which the callers distinguish
+        for call in (
+            lambda client: client.get_model_version_by_alias("rest model", "champion"),
+            lambda client: client.get_model_version("rest model", "7"),
+            lambda client: client.get_registered_model("absent"),
+            lambda client: client.get_run("0" * 32),
+        ):
+            with pytest.raises(ApiError) as caught:
+                call(client)
+            assert caught.value.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
+
+
+def test_files(clients, tmp_path):
+    rest, full = clients
+    run_id = rest.create_run(rest.create_experiment("rest files")).info.run_id
+    (tmp_path / "in" / "deep er").mkdir(parents=True)
+    (tmp_path / "in" / "a.bin").write_bytes(os.urandom((1 << 20) + 5))
+    (tmp_path / "in" / "deep er" / "b ü.txt").write_text("b", encoding="utf-8")
+    full.log_artifacts(run_id, str(tmp_path / "in"), "evaluation")
+    rest.log_dict(run_id, {"ü": [1, 2.5, None]}, "card/card.json")
+    assert rest.list_artifacts(run_id, "evaluation/a.bin") == []
+    for folder in ("evaluation", "evaluation/deep er", "card"):
+        listed = [(item.path, item.is_dir, item.file_size) for item in full.list_artifacts(run_id, folder)]
+        assert [(item.path, item.is_dir, item.file_size) for item in rest.list_artifacts(run_id, folder)] == listed
+    copied = rest.download_file(run_id, "evaluation", tmp_path / "out")
+    assert copied == tmp_path / "out" / "evaluation"
+    for file in ("a.bin", "deep er/b ü.txt"):
+        assert (copied / file).read_bytes() == (tmp_path / "in" / file).read_bytes()
+    one = rest.download_file(run_id, "evaluation/deep er/b ü.txt", tmp_path / "one")
+    assert one == tmp_path / "one" / "b ü.txt"
+    card = full.download_file(run_id, "card/card.json", tmp_path / "card")
+    assert card.read_text(encoding="utf-8") == '{\n  "\\u00fc": [\n    1,\n    2.5,\n    null\n  ]\n}'
+    with pytest.raises(ApiError):
+        rest.download_file(run_id, "evaluation/absent.csv", tmp_path / "absent")
+
+
+def test_any_other_method_is_that_of_mlflow_s_own_client(clients):
+    rest, _ = clients
+    with pytest.raises(ApiError) as caught:
+        rest.get_logged_model("m-absent")
+    assert caught.value.error_code == "RESOURCE_DOES_NOT_EXIST"
+    with pytest.raises(AttributeError):
+        _ = rest.no_such_method

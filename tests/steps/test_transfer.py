@@ -1,0 +1,139 @@
+import shutil
+
+import pandas as pd
+import pytest
+
+from mcti import storage
+from mcti.cohort import tables
+from mcti.cohort.folds import read_folds
+from mcti.dataset.bags import Dataset
+from mcti.dataset.loading import load_dataset
+from mcti.errors import DataError
+from mcti.model.prior import Prior
+from mcti.params import PredictParams, SearchParams
+from mcti.redaction import hashed
+from mcti.registry import ensemble_files
+from mcti.registry.priors import PriorFiles
+from mcti.steps import transfer as transfer_module
+from mcti.steps.predict.step import predict
+from mcti.steps.search import step, study_setup
+from mcti.steps.train import train
+from mcti.training import folds as training
+from tests.training import factories
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return factories.folders(tmp_path_factory.mktemp("target"))
+
+
+@pytest.fixture
+def source(tmp_path):
+    cohort, features, _ = factories.folders(tmp_path / "source", patients=12, seed=9, prefix="S")
+    return {"cohort": str(cohort), "features": str(features)}
+
+
+def settings(**changes):
+    """Without the pretraining of the network, which these tests do not need."""
+    return factories.settings(**({"workers": 1, "epochs": 1, "fine_tuning": "none"} | changes))
+
+
+def record_tasks(module, monkeypatch):
+    """The tasks that a step trains, collected while it runs."""
+    tasks, original = [], module.train
+
+    def recorded(task, **options):
+        tasks.append(task)
+        return original(task, **options)
+
+    monkeypatch.setattr(module, "train", recorded)
+    return tasks
+
+
+def weights_inode(out):
+    return (out / "fold_0" / "weights.safetensors").stat().st_ino
+
+
+def test_each_fold_is_trained_with_the_sources_and_records_them(world, source, tmp_path, monkeypatch):
+    tasks, out = record_tasks(training, monkeypatch), tmp_path / "out"
+    train(*world, settings(sources=[source]), out)
+    assert len(tasks) == 2
+    for task in tasks:
+        [data] = task.sources
+        assert isinstance(data, Dataset)
+        assert len(data.bags) == 12
+        assert all(bag.patches is not None for bag in data.bags.values())
+    [record] = storage.read_json(out / "fold_0" / "model.json")["sources"]
+    assert record["patients"] == sorted(hashed(f"S-{number:03}") for number in range(12))
+    assert (record["shared_genes"], record["genes"], record["slides"]) == (5, 5, 12)
+
+
+def test_a_moved_source_trains_nothing_again_and_a_changed_one_does(world, source, tmp_path):
+    out, moved = tmp_path / "out", tmp_path / "moved"
+    train(*world, settings(sources=[source]), out)
+    before = weights_inode(out)
+    shutil.copytree(tmp_path / "source", moved)
+    elsewhere = {"cohort": str(moved / "cohort"), "features": str(moved / "features")}
+    train(*world, settings(sources=[elsewhere]), out)
+    assert weights_inode(out) == before
+    cohort = moved / "cohort"
+    patients = tables.read_patients(cohort)
+    patients.loc[3, "time_months"] += 1
+    parts = (patients, tables.read_expression(cohort), tables.read_slides(cohort), tables.read_info(cohort))
+    tables.write(tables.Cohort(*parts), cohort)
+    train(*world, settings(sources=[elsewhere]), out)
+    assert weights_inode(out) != before
+
+
+def test_a_refused_source_leaves_nothing_behind(world, tmp_path):
+    cohort, features, _ = world
+    itself = {"cohort": str(cohort), "features": str(features)}
+    with pytest.raises(DataError, match="the source is the cohort itself"):
+        train(*world, settings(sources=[itself]), tmp_path / "out")
+    with pytest.raises(DataError, match="the source is the cohort itself"):
+        step.search(*world, SearchParams(trials=1, epochs=1), settings(sources=[itself]), tmp_path / "search")
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_source_is_needed_to_predict(world, source, tmp_path):
+    cohort, features, _ = world
+    train(*world, settings(sources=[source], fine_tuning="full"), tmp_path / "models")
+    shutil.rmtree(tmp_path / "source")
+    predict(str(tmp_path / "models"), cohort, features, PredictParams(), tmp_path / "out.csv")
+    risks = pd.read_csv(tmp_path / "out.csv", dtype=str).set_index("patient_id")["risk"]
+    parts = [pd.read_csv(path, dtype=str) for path in sorted((tmp_path / "models").glob("fold_*/predictions.csv"))]
+    assert risks.to_dict() == pd.concat(parts).set_index("patient_id")["risk"].to_dict()
+
+
+def test_the_trials_of_a_search_use_the_sources_which_belong_to_its_identity(world, source, tmp_path, monkeypatch):
+    tasks = record_tasks(study_setup, monkeypatch)
+    params = SearchParams(trials=1, epochs=1, space={"learning_rate": [1e-4, 1e-2]})
+    step.search(*world, params, settings(sources=[source]), tmp_path / "search")
+    assert tasks
+    assert all(len(task.sources[0].bags) == 12 for task in tasks)
+    data, split = load_dataset(*world[:2]), read_folds(world[2])
+    with transfer_module.transfer_files(*world[:2], split, settings(sources=[source])) as files:
+        loaded = transfer_module.load_transfer(files, data.genes, "both")
+    splits = study_setup.inner_splits(split, 0)
+    plain = study_setup.identity(data, splits, params, settings())
+    assert study_setup.identity(data, splits, params, settings(sources=[source])) == plain
+    assert study_setup.identity(data, splits, params, settings(), loaded) != plain
+
+
+def test_the_prior_reaches_each_task_after_its_checks(world, tmp_path, monkeypatch):
+    """The prior is a model of another cohort, registered; here its download is a folder of this machine."""
+    other = factories.folders(tmp_path / "other", patients=16, seed=4, prefix="O")
+    train(*other, settings(), tmp_path / "models")
+    ensemble_files.assemble(tmp_path / "models", tmp_path / "ensemble")
+    files = PriorFiles(str(tmp_path / "ensemble"), "pan", "4")
+    monkeypatch.setattr(transfer_module, "fetch_prior", lambda address, scratch: files)
+    tasks = record_tasks(training, monkeypatch)
+    train(*world, settings(prior="models:/pan@champion"), tmp_path / "out")
+    assert all(isinstance(task.prior, Prior) and task.prior.slides for task in tasks)
+    assert sorted(tasks[0].prior.members) == ["fold_0", "fold_1"]
+    record = storage.read_json(tmp_path / "out" / "fold_1" / "model.json")["prior"]
+    assert (record["name"], record["version"]) == ("pan", "4")
+    assert record["patients"] == sorted(hashed(f"O-{number:03}") for number in range(16))
+    with pytest.raises(DataError, match="trained on 16 patients of the cohort"):
+        train(*other, settings(prior="models:/pan@champion"), tmp_path / "leak")
+    assert not (tmp_path / "leak").exists()
