@@ -36,6 +36,11 @@ def hashed(patient_id: str) -> str:
     return hashlib.sha256(patient_id.encode()).hexdigest()
 
 
+def as_hash(patient_id: str) -> str:
+    """The SHA-256 of an id that may be hashed already, as in redacted tables."""
+    return patient_id if re.fullmatch("[0-9a-f]{64}", patient_id) else hashed(patient_id)
+
+
 def redact_id(patient_id: str) -> str:
     """The id for output: unchanged, or its hash."""
     return hashed(patient_id) if active() else patient_id

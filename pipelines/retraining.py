@@ -25,7 +25,8 @@ def retraining(settings: Settings, data: str = "", version: str = "") -> Any:  #
     stages.require_study(settings)
     remote = stages.require_remote(settings)
     # Every source is pinned when it is read, so a cached result is always that of the same data.
-    parts, text = Stages(stages.cluster_of(settings), cache=True, version=version), stages.sections_of(settings)
+    parts = Stages(stages.cluster_of(settings), cache=True, version=version, external=settings.test)
+    text = stages.sections_of(settings)
 
     @dsl.pipeline(
         name=f"{settings.cluster.pipeline}-retraining",

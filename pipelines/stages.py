@@ -1,6 +1,6 @@
 """The parts that the pipelines share: from sources to features, and from features to an evaluated version."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +14,7 @@ from components.promote import promote as promote_component
 from components.register import register as register_component
 from components.search import search as search_component
 from components.split import split as split_component
+from components.test import test as test_component
 from components.train import train as train_component
 from components.utilities.cache_keys import cache_keys
 from components.utilities.conclude import conclude, conclude_verdict
@@ -24,7 +25,7 @@ from components.utilities.visualize import visualize
 from components.validate import validate as validate_component
 from components.validate_features import validate_features as validate_features_component
 from mcti.errors import UsageError
-from mcti.params import ClusterParams, Settings
+from mcti.params import ClusterParams, Settings, TestParams
 from mcti.params.result_settings import RESULT_NEUTRAL, VARIABLE, neutral_text, result_text
 from mcti.registry.trust import policy
 from pipelines import resources
@@ -40,11 +41,13 @@ class Stages:
     cache       whether KFP may reuse the result of an equal task (the data are pinned); never for an image without
                 digest
     version     of the pipeline, in the environment of every task
+    external    the cohort on which a new version is tested before the gates; without one there is no such task
     """
 
     cluster: ClusterParams
     cache: bool
     version: str
+    external: TestParams = field(default_factory=TestParams)
 
     def configure(self, task: dsl.PipelineTask, name: str, *, cache: bool | None = None) -> dsl.PipelineTask:
         """`task` with the resources of row `name`."""
@@ -145,10 +148,21 @@ class Stages:
         registered = register_component(params=sections["register"], data=data, models=models, **reports)
         version = self.configure(registered, "register", cache=False).outputs["version"]
         promoted = promote_component(params=sections["promote"], version=version)
+        promoted.after(*self.test(sections["evaluate"], version))
         verdict = self.configure(promoted, "promote", cache=False).outputs["verdict"]
         published = self.publish(features=inputs["features"], models=models, evaluation=report)
         last = conclude_verdict(verdict=verdict, remote=self.cluster.remote or "", lease=lease)
         self.configure_last(last, after=[plots, *published])
+
+    def test(self, evaluate: Any, version: Any) -> list[dsl.PipelineTask]:
+        """The external validation of the registered version, where the settings name a cohort; the tasks.
+
+        Its addresses are constants of the pipeline: whether there is the task is fixed when it is compiled.
+        """
+        if self.external.cohort is None:
+            return []
+        addresses = {"cohort": self.external.cohort, "features": self.external.features or ""}
+        return [self.configure(test_component(params=evaluate, version=version, **addresses), "test", cache=False)]
 
     def publish(self, **results: Any) -> list[dsl.PipelineTask]:
         """Results as versions in DVC's remote, where the settings name one; the tasks."""

@@ -22,7 +22,8 @@ def training(settings: Settings, data: str, version: str = "") -> Any:
     """
     stages.require_slides(settings)
     stages.require_study(settings)
-    parts, text = Stages(stages.cluster_of(settings), cache=bool(data), version=version), stages.sections_of(settings)
+    parts = Stages(stages.cluster_of(settings), cache=bool(data), version=version, external=settings.test)
+    text = stages.sections_of(settings)
 
     @dsl.pipeline(
         name=f"{settings.cluster.pipeline}-training",

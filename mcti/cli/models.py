@@ -303,6 +303,15 @@ def test(
         str | None,
         typer.Option(metavar="DIR", help="Evaluation of the development; default: that of the registered version."),
     ] = None,
+    recalibrate: Annotated[
+        bool,
+        typer.Option(
+            "--recalibrate",
+            help="Also fit intercept and slope of the survival curves on a part of the cohort "
+            "(test.recalibration_share). The recalibrated model, a new version of a registered one, is tested on the "
+            "other part.",
+        ),
+    ] = False,
     dry_run: DryRun = False,
 ) -> object:
     """Validate a model externally: test it, unchanged, on a cohort that it never saw. A cohort with patients of the
@@ -315,7 +324,16 @@ def test(
         return context.plan({"cohort": cohort, "features": features, "evaluation": evaluation}, section, out)
     from mcti.steps.test.step import test as step
 
-    return step(model, cohort, features, section, Path(out), evaluation=evaluation, progress=context.progress)
+    return step(
+        model,
+        cohort,
+        features,
+        section,
+        Path(out),
+        evaluation=evaluation,
+        recalibration_share=context.settings.test.recalibration_share if recalibrate else None,
+        progress=context.progress,
+    )
 
 
 @command(model_group, "info")

@@ -1,5 +1,6 @@
 """External validation: the numbers of a new cohort with those of the development (docs/external-validation.md)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,8 @@ from mcti.evaluation.transportability import Decomposition
 from mcti.model.names import display
 
 ENDS = ("value", "low", "high")
+TIME_RATIO = 4.0
+"""Ratio of the median times, either way, from which the unit is in doubt: weeks, days or years in place of months."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class ExternalSummary:
     follow_up    median in months by the reverse Kaplan-Meier method, infinite where it is not reached
     excluded     {reason: patients} who could not be predicted;  excluded_at_ingest  records of the source tables
     slides       whether slide features were passed
+    recalibration  how the survival curves were recalibrated, one line; empty: they were not
+    subtypes_left_out  why the predicted subtypes are not scored; empty: they are, or the model predicts none
+    time_ratio   median time_months divided by that of the development; NaN: unknown
     """
 
     model: str
@@ -44,6 +50,9 @@ class ExternalSummary:
     out_of_distribution: int = 0
     predictors: str = ""
     slides: bool = True
+    recalibration: str = ""
+    subtypes_left_out: str = ""
+    time_ratio: float = math.nan
 
     @property
     def subject(self) -> str:
@@ -164,6 +173,11 @@ def warnings(summary: ExternalSummary, scores: Scores, skipped: Mapping[str, str
     sentences = _left_out(skipped)
     if not known:
         sentences.append("There is no evaluation of the development: no figures and no baselines to compare with.")
+    if summary.time_ratio > TIME_RATIO or summary.time_ratio < 1 / TIME_RATIO:
+        ratio = f"The median of time_months is {summary.time_ratio:.2g} times that of the development"
+        sentences.append(f"{ratio}: check the unit of the source table (ingest.time_unit).")
+    if summary.subtypes_left_out:
+        sentences.append(f"The predicted subtypes are not scored: {summary.subtypes_left_out}.")
     if summary.excluded:
         count = sum(summary.excluded.values())
         sentences.append(f"{count} patients could not be predicted and are not scored (excluded.csv).")

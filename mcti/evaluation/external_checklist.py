@@ -22,7 +22,8 @@ def fill(
 def _data_items(summary: ExternalSummary) -> dict[str, str]:
     slides = ", slide features" if summary.slides else ""
     return {
-        "4": f"external evaluation (validation) of {summary.subject}; the model was not changed",
+        "4": f"external evaluation (validation) of {summary.subject}; "
+        + ("the survival curves were recalibrated" if summary.recalibration else "the model was not changed"),
         "7": "inputs standardised by the means and standard deviations of the training part of each member",
         "8a": f"{summary.endpoint}, time in months; the same endpoint as in development",
         "9a": f"{summary.predictors}{slides}; the same definitions as in development (What was compared)",
@@ -60,5 +61,5 @@ def _result_items(summary: ExternalSummary, development: Mapping[str, object]) -
         "22": f"{summary.subject}: weights and settings are those of the registered model",
         "23a": f"Performance, Calibration, Decision curves, each with intervals, {compared}",
         "23b": "by site in Subgroups; Transportability",
-        "24": "none: the model was not updated",
+        "24": f"recalibrated: {summary.recalibration}" if summary.recalibration else "none: the model was not updated",
     }

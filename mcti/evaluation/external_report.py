@@ -27,6 +27,8 @@ METRICS = {
     "intercept": "calibration intercept",
     "oe": "observed / expected events",
     "ici": "ICI",
+    "subtype_auroc": "subtype, AUROC",
+    "subtype_macro_f1": "subtype, macro-F1",
 }
 """Key of metrics.json, without its horizon -> name in the report."""
 
@@ -70,9 +72,9 @@ def render(
             for f, caption in figures
         ],
         table_1=table_cells(details["table_1"]),
-        items=details["items"],
+        items=[{**item, "item": _variable(item["item"])} for item in details["items"]],
         warnings=details["warnings"],
-        methods=methods(scores, params, known=bool(development)),
+        methods=methods(scores, params, known=bool(development), recalibration=summary.recalibration),
         checklist=external_checklist.fill(summary, scores, development, details["skipped"]),
     )
 
@@ -99,14 +101,15 @@ def case_mix_sentence(mixture: CaseMixComparison | None) -> str:
     if mixture is None:
         return ""
     model = mixture.all_variables
+    names = ", ".join(map(_variable, model.variables))
     return (
-        f"Difference of the case mix: the membership model ({', '.join(model.variables)}) separates the two cohorts "
+        f"Difference of the case mix: the membership model ({names}) separates the two cohorts "
         f"with AUC {format_interval(model.auc)} (0.5: equal cohorts, 1: disjoint ones)."
     )
 
 
-def methods(scores: Scores, params: EvaluateParams, *, known: bool) -> list[str]:
-    """The methods, one paragraph each."""
+def methods(scores: Scores, params: EvaluateParams, *, known: bool, recalibration: str = "") -> list[str]:
+    """The methods, one paragraph each; recalibration: how it was fitted, empty for a model that was not changed."""
     horizons = ", ".join(f"{months:g}" for months in scores.horizons)
     fitted = (
         "The baselines were fitted on the training part of each fold of the development; their risks and curves are "
@@ -114,8 +117,15 @@ def methods(scores: Scores, params: EvaluateParams, *, known: bool) -> list[str]
         if known
         else ""
     )
+    changed = (
+        f"The model was recalibrated: {recalibration}, by Poisson regression on the cumulative hazard of the mean "
+        "curve (Crowson et al. 2016). The patients below were not used for it; risks and limits of the groups are "
+        "unchanged."
+        if recalibration
+        else "The model was used as it is: no weight, scale, limit or curve was fitted on this cohort."
+    )
     return [
-        "The model was used as it is: no weight, scale, limit or curve was fitted on this cohort. A higher risk means "
+        f"{changed} A higher risk means "
         f"an earlier event. {fitted}A paired difference uses the same resamples for both models.",
         f"Brier score, calibration, decision curves and AUC are given at {horizons} months, weighted by the inverse "
         "probability of censoring. The censoring curve, the follow-up quantile of Uno's C and the Kaplan-Meier curve "
@@ -192,7 +202,7 @@ def _mixture(mixture: CaseMixComparison | None) -> dict[str, Any]:
         return {}
     rows = [
         {
-            "name": row["variable"],
+            "name": _variable(row["variable"]),
             "cells": [f"{row[side]['mean']:.4g} ({row[side]['sd']:.3g})" for side in ("development", "validation")]
             + ["–" if row["standardised_difference"] is None else f"{row['standardised_difference']:+.2f}"],
         }
@@ -204,6 +214,11 @@ def _mixture(mixture: CaseMixComparison | None) -> dict[str, Any]:
         "models": [{"name": name, "auc": format_interval(model.auc)} for name, model in models],
         "patients": [mixture.development_patients, mixture.validation_patients],
     }
+
+
+def _variable(name: str) -> str:
+    """The name of a variable in the report: that of Table 1."""
+    return "female" if name == "is_female" else name
 
 
 def _transport(decomposition: Decomposition | None) -> list[dict[str, Any]]:

@@ -76,8 +76,8 @@ def form_groups(outcomes: Outcomes, risk: FloatArray, groups: int) -> RiskGroups
 def log_rank(outcomes: Outcomes, group: IntArray) -> float:
     """p of the log-rank test between groups, chi-square with groups - 1 degrees of freedom (Mantel 1966).
 
-    NaN with a single group, without events, or with repeated folds: the rows of one patient are not independent.
-    group (m,).
+    NaN with a single group, without events, where a group is at risk at no event together with another one, or with
+    repeated folds: the rows of one patient are not independent. group (m,).
     """
     from sksurv.compare import compare_survival
     from sksurv.util import Surv
@@ -86,4 +86,7 @@ def log_rank(outcomes: Outcomes, group: IntArray) -> float:
     repeated = len(np.unique(outcomes.patient)) < len(outcomes.patient)
     if repeated or len(np.unique(group)) < 2 or not event.any():
         return math.nan
-    return float(compare_survival(Surv.from_arrays(event, time), group)[1])
+    try:
+        return float(compare_survival(Surv.from_arrays(event, time), group)[1])
+    except np.linalg.LinAlgError:  # the variance of a group is 0: it is never at risk together with another one
+        return math.nan

@@ -286,7 +286,7 @@ def _cox_parts(net: MCTI, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if net.cox_branch is None:
         return {}
     rows, genes = inputs["patches"][0].double(), inputs["genes"][0].double()
-    return {"slides": net.cox_branch.tiles(rows), "genes": genes * net.cox_branch.genes}
+    return {"slides": net.cox_branch.tiles(rows), "genes": net.cox_branch.limited(genes) * net.cox_branch.genes}
 
 
 def _groups(net: MCTI, genes: Tensor, weights: Tensor | None) -> Tensor:

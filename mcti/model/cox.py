@@ -5,7 +5,8 @@ takes milliseconds. The penalty is chosen inside each training fold, so the diff
 two implementations.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -62,20 +63,66 @@ def breslow_survival(risk: FloatArray, times: FloatArray, hazard: FloatArray, mo
     return np.asarray(baseline[None, :] ** ratio[:, None], dtype=np.float64)
 
 
-def coefficients(design: FloatArray, event: BoolArray, time_months: FloatArray, penalty: float) -> FloatArray:
-    """(p,) that maximise log partial likelihood - penalty/2 |coefficients|² (Breslow's handling of ties).
+@dataclass(frozen=True)
+class Stratum:
+    """The patients of one cohort in a stratified fit: they are compared with one another only.
 
-    Cox 1972, JRSS B 34:187-220; the penalty as in Verweij and van Houwelingen 1994, Stat. Med. 13:2427-2436, and as
-    `alpha` of scikit-survival's CoxPHSurvivalAnalysis. design (n, p), columns of about unit variance.
+    design (n, p);  event (n,);  time_months (n,)
+    offset  (n,) known part of the log hazard ratio; None: 0
+    weight  factor of the log partial likelihood of the stratum
     """
-    order = np.argsort(time_months, kind="stable")
-    table, events, times = design[order], event[order], time_months[order]
-    beta = np.zeros(table.shape[1])
-    value, gradient, curvature = _likelihood(table, events, times, beta, penalty)
+
+    design: FloatArray
+    event: BoolArray
+    time_months: FloatArray
+    offset: FloatArray | None = None
+    weight: float = 1.0
+
+    def rows(self, chosen: BoolArray) -> "Stratum":
+        """The patients for whom `chosen` (n,) is true."""
+        offset = None if self.offset is None else self.offset[chosen]
+        return replace(
+            self,
+            design=self.design[chosen],
+            event=self.event[chosen],
+            time_months=self.time_months[chosen],
+            offset=offset,
+        )
+
+    def by_time(self) -> "Stratum":
+        """The same patients in the order of their times, with an offset."""
+        order = np.argsort(self.time_months, kind="stable")
+        offset = np.zeros(len(order)) if self.offset is None else self.offset[order]
+        return replace(
+            self, design=self.design[order], event=self.event[order], time_months=self.time_months[order], offset=offset
+        )
+
+    def score(self, beta: FloatArray) -> FloatArray:
+        """(n,) log hazard ratio of each patient at coefficients (p,)."""
+        linear = np.asarray(self.design @ beta, dtype=np.float64)
+        return linear if self.offset is None else linear + self.offset
+
+
+def coefficients(design: FloatArray, event: BoolArray, time_months: FloatArray, penalty: float) -> FloatArray:
+    """(p,) `stratified_coefficients` of a single stratum."""
+    return stratified_coefficients([Stratum(design, event, time_months)], penalty)
+
+
+def stratified_coefficients(strata: Sequence[Stratum], penalty: float, start: FloatArray | None = None) -> FloatArray:
+    """(p,) that maximise sum over strata of weight * log partial likelihood - penalty/2 |coefficients|².
+
+    Cox 1972, JRSS B 34:187-220, with Breslow's handling of ties; strata as in Kalbfleisch and Prentice 2002,
+    section 4.4; the penalty as in Verweij and van Houwelingen 1994, Stat. Med. 13:2427-2436, and as `alpha` of
+    scikit-survival's CoxPHSurvivalAnalysis. design (n, p), columns of about unit variance.
+    start  (p,) where the iteration begins
+    """
+    strata = [stratum.by_time() for stratum in strata]
+    beta = np.zeros(strata[0].design.shape[1]) if start is None else start
+    value, gradient, curvature = _penalised(strata, beta, penalty)
     for _ in range(50):
         step, share = np.linalg.solve(curvature, gradient), 1.0
         # Halve a step that is too long: far from the maximum the partial likelihood is not quadratic and may overflow.
-        while not _better(trial := _likelihood(table, events, times, beta + share * step, penalty), value):
+        while not _better(trial := _penalised(strata, beta + share * step, penalty), value):
             share /= 2
             if share < 1e-6:
                 return beta
@@ -124,11 +171,22 @@ def _better(trial: tuple[float, FloatArray, FloatArray], value: float) -> bool:
     return trial[0] >= value - 1e-12 and bool(np.isfinite(trial[2]).all())
 
 
-def _likelihood(
-    table: FloatArray, event: BoolArray, times: FloatArray, beta: FloatArray, penalty: float
-) -> tuple[float, FloatArray, FloatArray]:
-    """Penalised log likelihood, its gradient (p,) and its negative Hessian (p, p); rows sorted by time."""
-    score = table @ beta
+def _penalised(strata: Sequence[Stratum], beta: FloatArray, penalty: float) -> tuple[float, FloatArray, FloatArray]:
+    """Penalised log likelihood, its gradient (p,) and its negative Hessian (p, p); rows of each stratum by time."""
+    value, gradient = -penalty / 2 * float(beta @ beta), -penalty * beta
+    curvature = penalty * np.eye(len(beta))
+    for stratum in strata:
+        parts = _likelihood(stratum, beta)
+        value += stratum.weight * parts[0]
+        gradient = gradient + stratum.weight * parts[1]
+        curvature += stratum.weight * parts[2]
+    return value, gradient, curvature
+
+
+def _likelihood(stratum: Stratum, beta: FloatArray) -> tuple[float, FloatArray, FloatArray]:
+    """Log partial likelihood of a stratum, its gradient (p,) and its negative Hessian (p, p); rows sorted by time."""
+    table, event, times = stratum.design, stratum.event, stratum.time_months
+    score = stratum.score(beta)
     log_sets = _log_risk_sets(score, times)
     first = np.searchsorted(times, times, side="left")
     weight = np.exp(score - score.max())
@@ -138,10 +196,9 @@ def _likelihood(
         # The cumulative hazard of each patient while at risk: the first term of the Hessian is X' diag(exposure) X.
         running = np.concatenate([[0.0], np.cumsum(1 / total)])
         exposure = weight * running[np.searchsorted(times[event], times, side="right")]
-    value = float((score - log_sets)[event].sum() - penalty / 2 * beta @ beta)
-    gradient = (table[event] - means).sum(axis=0) - penalty * beta
-    curvature = (table * exposure[:, None]).T @ table - means.T @ means + penalty * np.eye(len(beta))
-    return value, gradient, curvature
+    gradient = (table[event] - means).sum(axis=0)
+    curvature = (table * exposure[:, None]).T @ table - means.T @ means
+    return float((score - log_sets)[event].sum()), gradient, curvature
 
 
 def _log_risk_sets(score: FloatArray, times: FloatArray) -> FloatArray:

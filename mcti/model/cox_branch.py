@@ -22,8 +22,10 @@ class CoxBranch(nn.Module):
     spreads     (D_in,) log hazard ratio of its standard deviation over these patches
     covariates  (2V,) log hazard ratio of the covariates as `read_covariates` returns them
     spread_offset () contribution of `spreads` for the mean training patient; subtracted from the score
+    gene_limit  () largest absolute value of a standardised gene: values beyond count as the limit; inf: no limit
 
-    All are 0 before the fit and then change nothing. A missing input is at its training mean and adds nothing.
+    All coefficients are 0 before the fit and then change nothing. A missing input is at its training mean and adds
+    nothing.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -34,7 +36,9 @@ class CoxBranch(nn.Module):
             self.register_buffer(name, torch.zeros(size))
         for name in ("cox_weight", "spread_offset"):
             self.register_buffer(name, torch.zeros([]))
+        self.register_buffer("gene_limit", torch.tensor(torch.inf))
         self.cox_weight: Tensor
+        self.gene_limit: Tensor
         self.spread_offset: Tensor
         self.base: Tensor
         self.genes: Tensor
@@ -54,7 +58,7 @@ class CoxBranch(nn.Module):
         """Inputs as in `MCTI.forward` -> log hazard ratio of each patient (b,)."""
         mean, spread = moments(patches.to(self.features.dtype), mask, self.block)
         slides = mean @ self.features + spread @ self.spreads - self.spread_offset
-        gene_scores = genes.to(self.genes.dtype) @ self.genes
+        gene_scores = self.limited(genes) @ self.genes
         total = self._where_present(slides, slides_present) + self._where_present(gene_scores, genes_present)
         return total if covariates is None else total + self.clinical(read_covariates(covariates))
 
@@ -68,6 +72,10 @@ class CoxBranch(nn.Module):
         spread = deviations.square().mean(0).sqrt()
         shares = deviations.square() @ torch.where(spread > 0, self.spreads / spread, 0.0)
         return (rows @ self.features + shares - self.spread_offset) / len(rows)
+
+    def limited(self, genes: Tensor) -> Tensor:
+        """Standardised genes (b, G) -> (b, G) within the limit, in the precision of the coefficients."""
+        return genes.to(self.genes.dtype).clamp(-self.gene_limit, self.gene_limit)
 
     def clinical(self, read: Tensor) -> Tensor:
         """Covariates of `read_covariates` (b, 2V) -> (b,) their part of the score."""

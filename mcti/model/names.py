@@ -1,6 +1,8 @@
 """How reports call the models of a comparison; files keep the keys."""
 
 NETWORK, COX = "network_alone", "cox_part"
+NOT_RECALIBRATED = "not_recalibrated"
+"""Key of a recalibrated model before its recalibration."""
 PARTS = (NETWORK, COX)
 """Keys of the two parts of MCTI: the same weights with the Cox model's weight set to 0, and to 1."""
 
@@ -8,6 +10,7 @@ DISPLAY = {
     "mcti": "MCTI",
     NETWORK: "MCTI: network alone",
     COX: "MCTI: Cox part alone",
+    NOT_RECALIBRATED: "MCTI: before recalibration",
     "kaplan_meier": "Kaplan-Meier",
     "cox_clinical": "Cox: clinical",
     "cox_genes": "Cox: genes",

@@ -8,7 +8,7 @@ from mcti.params.architecture import ArchitectureParams
 from mcti.params.base import Params
 from mcti.params.cluster import ClusterParams, NodeParams, QuotaParams, TaskParams, TaskTable, TolerationParams
 from mcti.params.data import IngestParams, SplitParams, ValidateParams
-from mcti.params.evaluation import EvaluateParams, ExplainParams
+from mcti.params.evaluation import EvaluateParams, ExplainParams, TestParams
 from mcti.params.reading import check, from_json, load
 from mcti.params.registry import PromoteParams, RegisterParams
 from mcti.params.search import SearchParams
@@ -40,6 +40,7 @@ __all__ = [
     "SplitParams",
     "TaskParams",
     "TaskTable",
+    "TestParams",
     "TissueParams",
     "TolerationParams",
     "TrainParams",

@@ -81,6 +81,7 @@ class TaskTable(Params):
     train: TaskParams = TaskParams(cpu="4", memory="16Gi", retries=3, timeout_minutes=720, shared_memory="2Gi")
     evaluate: TaskParams = TaskParams(cpu="2", memory="8Gi", timeout_minutes=120)
     register_: TaskParams = Field(TaskParams(cpu="1", memory="4Gi", timeout_minutes=30), alias="register")
+    test: TaskParams = TaskParams(cpu="2", memory="8Gi", timeout_minutes=120)
     promote: TaskParams = TaskParams(cpu="1", memory="4Gi", retries=0, timeout_minutes=30)
     predict: TaskParams = TaskParams(cpu="2", memory="8Gi", timeout_minutes=120)
     explain: TaskParams = TaskParams(cpu="2", memory="8Gi", timeout_minutes=240)

@@ -50,6 +50,36 @@ class EvaluateParams(Params):
         return self
 
 
+class TestParams(Params):
+    """External validation (docs/external-validation.md)."""
+
+    cohort: str | None = Field(
+        None,
+        min_length=1,
+        description="address of the cohort on which the pipelines test a new version before `promote`, as `mcti "
+        "ingest` wrote it: folder, s3:// or dvc+s3://; null: no test in a pipeline",
+    )
+    features: str | None = Field(
+        None,
+        min_length=1,
+        description="address of the features of that cohort, as `mcti extract` wrote them; null: without slides",
+    )
+
+    recalibration_share: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="share of the patients of the cohort on whom `mcti test --recalibrate` fits; the others are the "
+        "evidence for the recalibrated version",
+    )
+
+    @model_validator(mode="after")
+    def _features_have_a_cohort(self) -> Self:
+        if self.features is not None and self.cohort is None:
+            raise ValueError("features without a cohort: set test.cohort, or remove test.features")
+        return self
+
+
 class ExplainParams(Params):
     """Decomposition of the risk of a patient (docs/explain.md)."""
 

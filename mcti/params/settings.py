@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from mcti.params.base import Params, refuse_text
 from mcti.params.cluster import ClusterParams
 from mcti.params.data import IngestParams, SplitParams, ValidateParams
-from mcti.params.evaluation import EvaluateParams, ExplainParams
+from mcti.params.evaluation import EvaluateParams, ExplainParams, TestParams
 from mcti.params.registry import PromoteParams, RegisterParams
 from mcti.params.search import SearchParams, check_space
 from mcti.params.serving import MonitorParams, PredictParams, ServeParams
@@ -26,6 +26,7 @@ class Settings(Params):
     search: SearchParams = SearchParams()
     train: TrainParams = TrainParams()
     evaluate: EvaluateParams = EvaluateParams()
+    test: TestParams = TestParams()
     register_: RegisterParams = Field(RegisterParams(), alias="register")
     promote: PromoteParams = PromoteParams()
     trust: TrustParams = TrustParams()

@@ -7,7 +7,7 @@ from typing import Any
 from mcti.errors import DataError
 from mcti.registry import models
 
-_APPROVED = "mcti.approved."
+APPROVED = "mcti.approved."
 REGISTERED_BY = "mcti.registered_by"
 
 
@@ -28,14 +28,14 @@ def approve(client: Any, version: Any) -> str:
     if who == version.tags.get(REGISTERED_BY):
         where = f"model {version.name}, version {version.version}"
         raise DataError(f"{who} registered this version", where, "another person must approve it (MCTI_ACTOR)")
-    client.set_model_version_tag(version.name, version.version, f"{_APPROVED}{who}", _subject(version))
+    client.set_model_version_tag(version.name, version.version, f"{APPROVED}{who}", _subject(version))
     return who
 
 
 def approvers(version: Any) -> list[str]:
     """Who approved the current weights and evaluation, without the one who registered them."""
-    valid = [key for key, value in version.tags.items() if key.startswith(_APPROVED) and value == _subject(version)]
-    return sorted({key.removeprefix(_APPROVED) for key in valid} - {version.tags.get(REGISTERED_BY)})
+    valid = [key for key, value in version.tags.items() if key.startswith(APPROVED) and value == _subject(version)]
+    return sorted({key.removeprefix(APPROVED) for key in valid} - {version.tags.get(REGISTERED_BY)})
 
 
 def _subject(version: Any) -> str:

@@ -79,6 +79,11 @@ class Ensemble:
         return tuple(next(iter(self.members.values())).config.covariates)
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """The subtypes that the model predicts."""
+        return tuple(next(iter(self.members.values())).config.classes)
+
+    @property
     def features(self) -> int:
         """D, the width of the features of one patch."""
         return int(next(iter(self.members.values())).config.features)

@@ -1,7 +1,6 @@
 """The folder of an ensemble: writing, reading and checking it. Weights are safetensors, the rest is JSON; no pickle."""
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mcti import storage
 from mcti.errors import DataError
 from mcti.model import compatibility
-from mcti.redaction import hashed
+from mcti.redaction import as_hash, hashed
 from mcti.registry.ensemble_index import INDEX, digest_of
 
 if TYPE_CHECKING:  # they import torch, which comparing hashes does not need
@@ -34,7 +33,7 @@ def assemble(models: Path, out: Path, *, refit: bool = False) -> str:
     folders = member_folders(models, refit=refit)
     folds = [folder for folder in folders if folder.name != REFIT]
     _check_compatible(folds)
-    index: dict[str, Any] = {"members": {folder.name: _file_hashes(folder) for folder in folders}}
+    index: dict[str, Any] = {"members": {folder.name: file_hashes(folder) for folder in folders}}
     index["assigned"] = _assigned(folds)
     if refit:
         index["default_members"] = [REFIT]
@@ -91,7 +90,7 @@ def verified_index(folder: Path) -> tuple[dict[str, Any], list[Path]]:
             _check_unaltered(path, index["members"][path.name])
     else:
         folders = fold_folders(folder)
-        index = {"members": {path.name: _file_hashes(path) for path in folders}, "assigned": _assigned(folders)}
+        index = {"members": {path.name: file_hashes(path) for path in folders}, "assigned": _assigned(folders)}
         _check_compatible(folders)
     return index, folders
 
@@ -115,12 +114,7 @@ def trained_on(folder: Path) -> dict[str, frozenset[str]]:
 def seen_patients(spec: Mapping[str, Any]) -> frozenset[str]:
     """SHA-256 of the id of each patient that a member learned from: training part, sources and prior; of model.json."""
     records = [spec, *spec.get("sources", ()), spec.get("prior") or {}]
-    return frozenset(_as_hash(str(patient)) for record in records for patient in record.get("patients", ()))
-
-
-def _as_hash(patient: str) -> str:
-    """`mcti train` writes hashes; a model.json that another program wrote may list plain ids."""
-    return patient if re.fullmatch("[0-9a-f]{64}", patient) else hashed(patient)
+    return frozenset(as_hash(str(patient)) for record in records for patient in record.get("patients", ()))
 
 
 def fold_folders(models: Path) -> list[Path]:
@@ -169,7 +163,11 @@ def _fold_number(name: str) -> int:
     return int(number)
 
 
-def _file_hashes(folder: Path) -> dict[str, str]:
+def file_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of the files of a member.
+
+    Raises DataError when one is missing.
+    """
     for name in _FILES:
         if not (folder / name).exists():
             raise DataError(f"{name} is missing", str(folder), "run `mcti train` again: it resumes with this fold")
@@ -177,7 +175,7 @@ def _file_hashes(folder: Path) -> dict[str, str]:
 
 
 def _check_unaltered(folder: Path, expected: Mapping[str, str]) -> None:
-    for name, actual in _file_hashes(folder).items():
+    for name, actual in file_hashes(folder).items():
         if actual != expected.get(name):
             raise DataError(
                 f"SHA-256 {actual[:12]}… is not the registered {expected.get(name, 'none')[:12]}…",

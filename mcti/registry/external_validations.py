@@ -7,25 +7,34 @@ from typing import Any
 
 from mcti import storage
 from mcti.errors import DataError
+from mcti.model.names import NOT_RECALIBRATED
+from mcti.redaction import as_hash
 from mcti.registry import evidence, mlflow_client, models, tracking
 
 FOLDER = "external"
-_TAG, _MD5 = "mcti.external.", "mcti.external_md5"
+TAG, _MD5 = "mcti.external.", "mcti.external_md5"
 _MODEL, _ENDS = "mcti", ("value", "low", "high")
 
 
 @dataclass(frozen=True)
 class ExternalValidation:
-    """One validation: cohort, patients, events, and Uno's C with its interval (None: not defined)."""
+    """One validation: cohort, patients, events, and Uno's C with its interval (None: not defined).
+
+    hashes          SHA-256 of the ids of the patients
+    ibs_difference  integrated Brier score minus that of the model before its recalibration on the same patients, below
+                    0: smaller error; None for a model that was not recalibrated
+    """
 
     cohort: str
     patients: int
     events: int
     uno_c: Mapping[str, float | None]
+    hashes: frozenset[str] = frozenset()
+    ibs_difference: Mapping[str, float | None] | None = None
 
 
-def log(model: str, report: Path) -> str:
-    """Log the folder that `mcti test` wrote as a run of the version at `model`, and name it in a tag; the run's id.
+def log(report: Path) -> str:
+    """Log the folder that `mcti test` wrote as a run of the tested version, and name it in a tag; the run's id.
 
     The run has the experiment of the version. Another validation on the same cohort gets another run; the tag then
     names the later one.
@@ -37,9 +46,7 @@ def log(model: str, report: Path) -> str:
     result, metrics = storage.read_json(report / "result.json"), storage.read_json(report / "metrics.json")
     with tracking.service() as client:
         version = models.version_by_number(client, result["model"], int(result["version"]))
-        if version.tags.get(models.DIGEST) != result["digest"]:
-            hint = "test the version again"
-            raise DataError("the version has other weights than those that were tested", model, hint)
+        models.require_digest(version, result["digest"])
         experiment = client.get_experiment(client.get_run(models.run_of(version)).info.experiment_id).name
         name = f"test-{version.name}-{version.version}-{result['cohort']}"
         with tracking.run(experiment, name, _tags(version, result, report)) as run_id:
@@ -47,7 +54,7 @@ def log(model: str, report: Path) -> str:
             rows = {key: int(result[key]) for key in ("patients", "events")}
             tracking.log_dataset(result["cohort"], result["cohort_md5"], rows, context="external validation")
             tracking.log_files({report: FOLDER})
-        client.set_model_version_tag(version.name, version.version, f"{_TAG}{result['cohort_md5'][:12]}", run_id)
+        client.set_model_version_tag(version.name, version.version, f"{TAG}{result['cohort_md5'][:12]}", run_id)
     return run_id
 
 
@@ -58,16 +65,16 @@ def read(client: Any, version: Any, scratch: Path) -> list[ExternalValidation]:
     """
     validations = []
     for key, run_id in sorted(version.tags.items()):
-        if key.startswith(_TAG):
+        if key.startswith(TAG):
             tags = client.get_run(run_id).data.tags
             # A folder for each run: the files have the same names.
             files = {n: evidence.fetch(run_id, n, _new(scratch / run_id / n), FOLDER) for n in _FILES}
             _check(version, tags, files, run_id)
-            validations.append(_validation(*(storage.read_json(files[name]) for name in _FILES)))
+            validations.append(_validation(files))
     return sorted(validations, key=lambda validation: validation.cohort)
 
 
-_FILES = ("result.json", "metrics.json")
+_FILES = ("result.json", "metrics.json", "predictions.csv")
 
 
 def _new(folder: Path) -> Path:
@@ -112,10 +119,14 @@ def _numbers(result: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str,
     return {key: float(number) for key, number in numbers.items() if number is not None}
 
 
-def _validation(result: Mapping[str, Any], metrics: Mapping[str, Any]) -> ExternalValidation:
+def _validation(files: Mapping[str, Path]) -> ExternalValidation:
+    result, metrics = (storage.read_json(files[name]) for name in ("result.json", "metrics.json"))
+    contrast = metrics[_MODEL]["comparison"].get(NOT_RECALIBRATED)
     return ExternalValidation(
         cohort=str(result["cohort"]),
         patients=int(result["patients"]),
         events=int(result["events"]),
         uno_c=metrics[_MODEL]["uno_c"],
+        hashes=frozenset(map(as_hash, evidence.read_predictions(files["predictions.csv"])["patient_id"])),
+        ibs_difference=None if contrast is None else contrast["ibs_difference"],
     )

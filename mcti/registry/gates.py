@@ -164,6 +164,43 @@ def external_validation(validations: Sequence[ExternalValidation], params: Promo
     return gate(PASS, f"Uno's C is above {CHANCE} on {', '.join(above)}")
 
 
+def recalibration(validations: Sequence[ExternalValidation], parent: str, champion: str, params: PromoteParams) -> Gate:
+    """A recalibrated version must have a smaller integrated Brier score than its parent, the champion.
+
+    The patients are those of its external validations, on whom it was not recalibrated. The ranking of both is equal,
+    so that superiority in C is not defined. parent, champion: numbers of the versions, champion empty: none.
+    """
+    compared = [v for v in validations if v.ibs_difference is not None and v.events >= params.min_events]
+    numbers = {v.cohort: {**(v.ibs_difference or {}), "patients": v.patients, "events": v.events} for v in compared}
+
+    def gate(verdict: str, reason: str) -> Gate:
+        return Gate(name="recalibration", verdict=verdict, reason=reason, numbers=numbers)
+
+    if champion != parent:
+        current = f"version {champion}" if champion else "not set"
+        return gate(NOT_ENOUGH_EVIDENCE, f"the champion is {current}: promote the parent, version {parent}, first")
+    if not compared:
+        needed = f"{params.min_events} events are needed"
+        return gate(NOT_ENOUGH_EVIDENCE, f"no external validation against version {parent}; {needed}")
+    ends = {end: {v.cohort: (v.ibs_difference or {})[end] for v in compared} for end in ("low", "high")}
+    worse = [cohort for cohort, low in ends["low"].items() if low is not None and low > 0]
+    better = [cohort for cohort, high in ends["high"].items() if high is not None and high < 0]
+    metric = "the integrated Brier score"
+    if worse:
+        return gate(REJECT, f"{metric} is above that of version {parent} on {', '.join(worse)}")
+    if not better:
+        return gate(NOT_ENOUGH_EVIDENCE, f"{metric} is not shown to be below that of version {parent}")
+    return gate(PASS, f"{metric} is below that of version {parent} on {', '.join(better)}")
+
+
+def no_recalibration_patients(counts: Mapping[str, int]) -> Gate:
+    """No external validation may contain patients of the recalibration; counts: their number by cohort."""
+    violations = [f"{count} patients of the validation on {cohort}" for cohort, count in counts.items() if count]
+    reason = f"the recalibration used {', '.join(violations)}" if violations else "none, by the SHA-256 of their ids"
+    verdict = REJECT if violations else PASS
+    return Gate(name="patients of the recalibration", verdict=verdict, reason=reason, numbers=dict(counts))
+
+
 def approval(approvers: Iterable[str], params: PromoteParams) -> Gate:
     """`promote.approvals` persons other than the one who registered the version must have approved it."""
     names = sorted(set(approvers))

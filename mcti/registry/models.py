@@ -111,6 +111,16 @@ def version_at(client: Any, address: str) -> Any:
     return version_by_number(client, name, int(number))
 
 
+def require_digest(version: Any, digest: str) -> None:
+    """Check that a version has the weights that were tested.
+
+    Raises DataError when its digest is another one.
+    """
+    if version.tags.get(DIGEST) != digest:
+        where = f"model {version.name}, version {version.version}"
+        raise DataError("the version has other weights than those that were tested", where, "test the version again")
+
+
 def exists(client: Any, name: str, number: int) -> bool:
     """Whether version `number` of `name` exists, that is, was not deleted."""
     try:

@@ -1,4 +1,4 @@
-"""The Cox branch of a trained network (mcti/model/cox_branch.py), fitted on the training part alone."""
+"""The Cox branch of a trained network (mcti/model/cox_branch.py), fitted on the training part, sources and prior."""
 
 import copy
 import dataclasses
@@ -8,49 +8,36 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcti.dataset.bags import PatientBag, covariate_table
+from mcti.dataset.bags import Dataset, PatientBag
 from mcti.dataset.time_bins import base_hazard, bin_index
-from mcti.model import cox
-from mcti.model.axes import directions
-from mcti.model.clinical import read_covariates
-from mcti.model.cox_branch import CoxBranch, moments
+from mcti.model.cox_branch import CoxBranch
 from mcti.model.hazards import hazard_and_survival
+from mcti.model.presets import ModelConfig
+from mcti.model.prior import Prior
 from mcti.model.trained import TrainedModel
+from mcti.training.cox_design import Ratios
+from mcti.training.cox_inputs import GENE_LIMIT, Tables, cox_inputs, source_inputs
+from mcti.training.cox_transfer import Part, fit_score
+from mcti.training.run import Task
 
-AXES = {"genes": cox.GENE_AXES, "slides": cox.SLIDE_AXES}
-"""Number of principal axes that a table of inputs is reduced to; covariates are used unreduced."""
 
-
-def with_cox_branch(model: TrainedModel, bags: Sequence[PatientBag], cox_weight: float, seed: int) -> TrainedModel:
-    """The ensemble of the model and a ridge Cox model of the same training part; the network's weights do not change.
-
-    cox_weight  weight of the Cox model's hazard logits in the mean of the two
-    seed        of the inner folds that choose the penalty
-    """
+def with_cox_branch(model: TrainedModel, task: Task) -> TrainedModel:
+    """The ensemble of the trained model of a task and a ridge Cox model; the network's weights do not change."""
     config = dataclasses.replace(model.config, cox_branch=True)
     branch = CoxBranch(config)
-    fit_branch(branch, model, bags, seed)
-    branch.cox_weight.fill_(cox_weight)
+    fit_branch(branch, model, task)
+    branch.cox_weight.fill_(task.params.cox_weight)
     net = copy.deepcopy(model.net)
     net.config, net.cox_branch = config, branch
     return TrainedModel(net, config, model.fitted)
 
 
 @torch.no_grad()
-def fit_branch(branch: CoxBranch, model: TrainedModel, bags: Sequence[PatientBag], seed: int) -> None:
+def fit_branch(branch: CoxBranch, model: TrainedModel, task: Task) -> None:
     """Fit the log hazard ratios of the branch and the corresponding base hazards."""
-    from threadpoolctl import threadpool_limits
-
-    tables = _inputs(model, bags)
-    maps = {name: _columns(table, AXES.get(name)) for name, table in tables.items()}
-    design = torch.cat([tables[name] @ maps[name].T for name in tables], 1).numpy()
-    event = np.array([bag.event for bag in bags])
-    months = np.array([bag.time_months for bag in bags])
-    with threadpool_limits(1):  # several threads would change the order of summation
-        penalty = cox.choose_penalty(design, event, months, cox.PENALTIES, cox.INNER_FOLDS, seed)
-        coefficients = torch.from_numpy(cox.coefficients(design, event, months, penalty))
-    parts = torch.split(coefficients, [len(rows) for rows in maps.values()])
-    ratios = {name: part @ rows for (name, rows), part in zip(maps.items(), parts, strict=True)}
+    tables = cox_inputs(model.fitted, model.config, task.bags)
+    ratios = fit_ratios(tables, model.config, task)
+    branch.gene_limit.fill_(GENE_LIMIT)
     branch.genes.copy_(ratios["genes"])
     if "covariates" in ratios:
         branch.covariates.copy_(ratios["covariates"])
@@ -59,7 +46,60 @@ def fit_branch(branch: CoxBranch, model: TrainedModel, bags: Sequence[PatientBag
     branch.spreads.copy_(spreads)
     branch.spread_offset.copy_(tables["slides"].mean(0)[len(features) :] @ spreads)
     scores = torch.stack([tables[name] @ ratios[name] for name in tables]).sum(0) - branch.spread_offset
-    branch.base.copy_(base_logits(scores, bags, model.fitted.edges, model.config.head))
+    branch.base.copy_(base_logits(scores, task.bags, model.fitted.edges, model.config.head))
+
+
+def fit_ratios(tables: Tables, config: ModelConfig, task: Task) -> Ratios:
+    """The log hazard ratios of the `tables` of the task's training part, learned with its sources and its prior."""
+    from threadpoolctl import threadpool_limits
+
+    others = [source_part(config, source, task.params.gene_transform) for source in task.sources]
+    prior = None if task.prior is None else prior_ratios(task.prior, config)
+    with threadpool_limits(1):  # several threads would change the order of summation
+        return fit_score(part(tables, task.bags), others, prior, task.params.seed, task.where)
+
+
+def prior_ratios(prior: Prior, config: ModelConfig) -> Ratios | None:
+    """The mean log hazard ratios of the Cox branches of a prior for the inputs of a model; None: it has no branch.
+
+    Genes and covariates are matched by name, and one that the prior does not read has the ratio 0. Slides have the
+    ratio 0 where the widths of the features differ.
+    """
+    known = [member for member in prior.members.values() if member.net.cox_branch is not None]
+    if not known:
+        return None
+    matched = [_matched(member, config) for member in known]
+    return {name: torch.stack([ratios[name] for ratios in matched]).mean(0) for name in matched[0]}
+
+
+def _matched(member: TrainedModel, config: ModelConfig) -> dict[str, Tensor]:
+    branch, read = member.net.cox_branch, member.config
+    assert branch is not None
+    slides = torch.cat([branch.features, branch.spreads])
+    if read.features != config.features:
+        slides = torch.zeros(2 * config.features)
+    ratios = {"genes": _by_name(branch.genes, read.genes, config.genes), "slides": slides.double()}
+    if config.covariates:
+        parts = branch.covariates.chunk(2)  # of the values and of the indicators of missing values
+        ratios["covariates"] = torch.cat([_by_name(part, read.covariates, config.covariates) for part in parts])
+    return ratios
+
+
+def _by_name(values: Tensor, names: Sequence[str], required: Sequence[str]) -> Tensor:
+    """The values of the required names, 0 for a name without a value; float64."""
+    known = dict(zip(names, values.tolist(), strict=True))
+    return torch.tensor([known.get(name, 0.0) for name in required], dtype=torch.float64)
+
+
+def source_part(config: ModelConfig, source: Dataset, gene_transform: str) -> Part:
+    """Inputs and outcomes of all patients of a source, standardised within it; arguments as of `source_inputs`."""
+    bags = list(source.bags.values())
+    return part(source_inputs(config, bags, gene_transform), bags)
+
+
+def part(tables: Tables, bags: Sequence[PatientBag]) -> Part:
+    """The tables of these patients with their outcomes."""
+    return Part(tables, np.array([bag.event for bag in bags]), np.array([bag.time_months for bag in bags]))
 
 
 def base_logits(scores: Tensor, bags: Sequence[PatientBag], edges: Sequence[float], head: str) -> Tensor:
@@ -78,43 +118,3 @@ def base_logits(scores: Tensor, bags: Sequence[PatientBag], edges: Sequence[floa
         expected = (hazard_and_survival(middle + scores[:, None], head)[0] * reached).sum(0)
         low, high = torch.where(expected < observed, middle, low), torch.where(expected < observed, high, middle)
     return (low + high) / 2
-
-
-def _inputs(model: TrainedModel, bags: Sequence[PatientBag]) -> dict[str, Tensor]:
-    """genes (n, G), slides (n, 2 D_in) mean and spread of the patches, covariates (n, 2V), as `CoxBranch` reads them.
-
-    float64. A patient without a modality has the mean of the patients with it.
-    """
-    fitted, config = model.fitted, model.config
-    genes, slides = (name in config.modalities for name in ("genes", "slides"))
-    gene_rows = [fitted.genes(b.genes.float()) if genes and b.genes is not None else None for b in bags]
-    slide_rows = [_moments(model, b.patches) if slides and b.patches is not None else None for b in bags]
-    tables = {"genes": _filled(gene_rows, len(config.genes)), "slides": _filled(slide_rows, 2 * config.features)}
-    if config.covariates:
-        raw = covariate_table(bags, config.covariates)
-        tables["covariates"] = read_covariates(fitted.covariates.standardised(raw)).double()
-    return tables
-
-
-def _moments(model: TrainedModel, patches: Tensor) -> Tensor:
-    rows = model.fitted.features(patches.float())
-    return torch.cat(moments(rows[None], torch.ones(1, len(rows), dtype=torch.bool), model.config.block), 1)[0]
-
-
-def _filled(rows: Sequence[Tensor | None], width: int) -> Tensor:
-    """(n, width) float64; a missing row becomes the mean of the others, or zeros."""
-    known = [row.double() for row in rows if row is not None]
-    mean = torch.stack(known).mean(0) if known else torch.zeros(width, dtype=torch.float64)
-    return torch.stack([mean if row is None else row.double() for row in rows])
-
-
-def _columns(table: Tensor, axes: int | None) -> Tensor:
-    """Rows that map a centred table (n, p) to columns of unit variance, or to that number of principal axes (`axes`).
-
-    A constant column maps to 0.
-    """
-    sd = table.std(0, correction=0)
-    scale = torch.where(sd > 1e-8, sd, torch.inf).reciprocal()
-    if axes is None:
-        return torch.diag(scale)
-    return directions((table - table.mean(0)) * scale, min(axes, table.shape[1])) * scale

@@ -72,7 +72,7 @@ def train(
 ) -> Outcome:
     """Train one model; the last weights (or their average) are the model, with `patience` those of the best epoch.
 
-    With `cox_weight` the model is an ensemble with a Cox model of the same patients.
+    With `cox_weight` the model is an ensemble with a Cox model of the same patients, sources and prior.
 
     checkpointing  the run saves its state at intervals and starts from the newest checkpoint in the folder
     trace          file for the profile of a few steps
@@ -89,7 +89,7 @@ def train(
         assert isinstance(net, MCTI | Comparator)
         model = TrainedModel(net, task.config, task.fitted)
         if task.params.cox_weight:
-            model = fit_cox_branch.with_cox_branch(model, task.bags, task.params.cox_weight, task.params.seed)
+            model = fit_cox_branch.with_cox_branch(model, task)
         return Outcome(model, tuple(run.state.history), run.state.bag_cap)
 
 

@@ -81,7 +81,7 @@ def fit(held_out: HeldOutCurves, edges: Sequence[float]) -> Recalibration:
     A negative slope would reverse the ranking: then the slope is 0, and all patients get the mean curve.
     """
     logs = hazard_increments(held_out.survival).log()
-    exposed, ended = _exposure(held_out, edges)
+    exposed, ended = exposure(held_out, edges)
     weight = exposed.sum(0).clamp_min(1e-12)
     centre = (logs * exposed).sum(0) / weight
     spread, slope = logs - centre, 1.0
@@ -92,7 +92,7 @@ def fit(held_out: HeldOutCurves, edges: Sequence[float]) -> Recalibration:
     return Recalibration(intercept, slope, tuple(centre.tolist()))
 
 
-def _exposure(held_out: HeldOutCurves, edges: Sequence[float]) -> tuple[Tensor, Tensor]:
+def exposure(held_out: HeldOutCurves, edges: Sequence[float]) -> tuple[Tensor, Tensor]:
     """Share of each bin in which a patient was followed, and the events, (n, B) each."""
     bounds = torch.tensor(list(edges), dtype=torch.float64)
     start, end = bounds[:-1], bounds[1:]

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from lifelines.statistics import multivariate_logrank_test
 
@@ -74,3 +75,10 @@ def test_equal_risks_form_one_group():
     groups = risk_groups.form_groups(outcomes, np.zeros(len(risk)), 2)
     assert groups.sizes() == [120, 0]
     assert math.isnan(groups.p)
+
+
+def test_an_event_without_another_patient_at_risk_has_no_p():
+    """The only event is at the longest time: the variance of the log-rank statistic is 0."""
+    table = pd.DataFrame({"patient_id": ["a", "b", "c"], "time_months": [3.0, 1.0, 2.0], "event": [1, 0, 0]})
+    outcomes = Outcomes.from_folds(table, {0: ([], ["a", "b", "c"])})
+    assert math.isnan(risk_groups.log_rank(outcomes, np.array([0, 1, 1])))

@@ -1,5 +1,7 @@
 """Oracles: scikit-survival 0.28 (CoxPHSurvivalAnalysis, ties by Breslow) and lifelines 0.30."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sksurv.linear_model import CoxPHSurvivalAnalysis
@@ -71,3 +73,74 @@ def test_inner_folds_share_the_events_evenly():
     fold = cox.inner_folds(event, 5, seed=0)
     assert max(np.bincount(fold[event])) - min(np.bincount(fold[event])) <= 1
     assert max(np.bincount(fold)) - min(np.bincount(fold)) <= 2
+
+
+def cohorts(seed=0, patients=(90, 70, 60)):
+    """Three cohorts with one effect of the first column and baseline hazards that differ by a factor of 100."""
+    generator, strata = np.random.default_rng(seed), []
+    for factor, count in zip((1.0, 10.0, 100.0), patients, strict=True):
+        design = generator.normal(size=(count, 4))
+        time = np.round(factor * generator.exponential(np.exp(-design[:, 0])), 1 - int(np.log10(factor)))
+        strata.append(cox.Stratum(design, generator.random(count) < 0.7, time, weight=1 / np.sqrt(factor)))
+    return strata
+
+
+def negative_log_likelihood(beta, strata, penalty):
+    """The definition, patient by patient (Breslow)."""
+    total = penalty / 2 * beta @ beta
+    for stratum in strata:
+        score = stratum.design @ beta + (0 if stratum.offset is None else stratum.offset)
+        for i in np.flatnonzero(stratum.event):
+            at_risk = stratum.time_months >= stratum.time_months[i]
+            total -= stratum.weight * (score[i] - np.log(np.exp(score[at_risk]).sum()))
+    return total
+
+
+@pytest.mark.parametrize("penalty", [0.5, 30.0])
+@pytest.mark.parametrize("with_offset", [False, True])
+def test_stratified_fit_agrees_with_a_direct_maximisation(penalty, with_offset):
+    from scipy.optimize import minimize
+
+    strata = cohorts()
+    if with_offset:
+        strata[0] = dataclasses.replace(strata[0], offset=np.random.default_rng(3).normal(size=90))
+    direct = minimize(negative_log_likelihood, np.zeros(4), (strata, penalty), method="BFGS", options={"gtol": 1e-8})
+    np.testing.assert_allclose(cox.stratified_coefficients(strata, penalty), direct.x, atol=1e-5)
+
+
+def test_stratified_fit_agrees_with_lifelines():
+    """Efron's handling of ties there: so without ties here."""
+    import pandas as pd
+    from lifelines import CoxPHFitter
+
+    generator, frames, strata = np.random.default_rng(1), [], []
+    for number, stratum in enumerate(cohorts()):
+        time = (10.0**number) * generator.exponential(np.exp(-stratum.design[:, 0]))
+        strata.append(dataclasses.replace(stratum, time_months=time, weight=1 / 2**number))
+        columns = {"time": time, "event": stratum.event, "cohort": number, "weight": 1 / 2**number}
+        frames.append(pd.DataFrame(stratum.design).assign(**columns))
+    fitted = CoxPHFitter().fit(pd.concat(frames), "time", "event", strata="cohort", weights_col="weight", robust=True)
+    np.testing.assert_allclose(cox.stratified_coefficients(strata, 0.0), fitted.params_.to_numpy(), atol=1e-5)
+
+
+def test_the_baseline_hazard_of_a_stratum_changes_nothing():
+    strata = cohorts()
+    changed = [strata[0], *(dataclasses.replace(s, time_months=s.time_months**3 * 7) for s in strata[1:])]
+    ours, other = (cox.stratified_coefficients(many, 1.0) for many in (strata, changed))
+    np.testing.assert_allclose(ours, other, atol=1e-9)
+
+
+def test_a_stratum_of_weight_0_changes_nothing():
+    target, *others = cohorts()
+    alone = cox.stratified_coefficients([target], 1.0)
+    ignored = [dataclasses.replace(stratum, weight=0.0) for stratum in others]
+    np.testing.assert_allclose(cox.stratified_coefficients([target, *ignored], 1.0), alone, atol=1e-9)
+
+
+def test_an_offset_is_a_part_of_the_score_with_coefficient_1():
+    target, *_ = cohorts()
+    beta = np.array([0.3, -0.2, 0.0, 0.1])
+    moved = dataclasses.replace(target, offset=target.design @ beta)
+    np.testing.assert_allclose(
+        cox.stratified_coefficients([moved], 0.0) + beta, cox.stratified_coefficients([target], 0.0), atol=1e-6
+    )

@@ -75,7 +75,7 @@ def test_altered_results_and_other_weights_are_refused(world, servers_of, tmp_pa
     written = storage.read_json(tmp_path / "out" / "result.json")
     storage.write_json(tmp_path / "out" / "result.json", written | {"digest": "0" * 64})
     with pytest.raises(DataError, match="other weights than those that were tested"):
-        external_validations.log(address, tmp_path / "out")
+        external_validations.log(tmp_path / "out")
     with tracking.service() as client:
         version = models.version_at(client, address)
         run_id = version.tags[f"mcti.external.{result.cohort_md5[:12]}"]

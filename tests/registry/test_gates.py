@@ -180,3 +180,32 @@ def test_the_external_validation_must_be_above_chance(validations, verdict, reas
     gate = gates.external_validation(validations, PromoteParams(min_events=20, external=True))
     assert gate.verdict == verdict
     assert reason in gate.reason
+
+
+def recalibrated(cohort: str, events: int, low: float, high: float) -> ExternalValidation:
+    difference = {"value": (low + high) / 2, "low": low, "high": high}
+    uno_c = {"value": 0.7, "low": 0.6, "high": 0.8}
+    return ExternalValidation(cohort, 100, events, uno_c, ibs_difference=difference)
+
+
+@pytest.mark.parametrize(
+    ("validations", "champion", "verdict", "reason"),
+    [
+        ([recalibrated("a", 20, -0.2, -0.1)], "3", gates.PASS, "below that of version 3 on a"),
+        ([recalibrated("a", 20, -0.2, 0.1)], "3", gates.NOT_ENOUGH_EVIDENCE, "not shown to be below"),
+        ([recalibrated("a", 20, 0.1, 0.2)], "3", gates.REJECT, "above that of version 3 on a"),
+        ([recalibrated("a", 19, -0.2, -0.1)], "3", gates.NOT_ENOUGH_EVIDENCE, "20 events are needed"),
+        ([external("a", 20, 0.6, 0.8)], "3", gates.NOT_ENOUGH_EVIDENCE, "no external validation against version 3"),
+        ([recalibrated("a", 20, -0.2, -0.1)], "", gates.NOT_ENOUGH_EVIDENCE, "the champion is not set"),
+        ([recalibrated("a", 20, -0.2, -0.1)], "4", gates.NOT_ENOUGH_EVIDENCE, "the champion is version 4"),
+    ],
+)
+def test_a_recalibrated_version_needs_a_smaller_brier_score_than_its_parent(validations, champion, verdict, reason):
+    gate = gates.recalibration(validations, "3", champion, PromoteParams(min_events=20))
+    assert gate.verdict == verdict
+    assert reason in gate.reason
+
+
+def test_patients_of_the_recalibration_in_a_validation_reject():
+    assert gates.no_recalibration_patients({"a": 0}).verdict == gates.PASS
+    assert gates.no_recalibration_patients({"a": 0, "b": 2}).verdict == gates.REJECT

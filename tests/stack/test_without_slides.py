@@ -39,10 +39,10 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def make_tables(folder):
+def make_tables(folder, prefix="P", seed=0):
     """The source tables; the table of slides has no column `path`. Returns the risk of each patient."""
-    random = np.random.default_rng(0)
-    ids, risk = [f"P-{i:03d}" for i in range(PATIENTS)], random.standard_normal(PATIENTS)
+    random = np.random.default_rng(seed)
+    ids, risk = [f"{prefix}-{i:03d}" for i in range(PATIENTS)], random.standard_normal(PATIENTS)
     time, censoring = random.exponential(30 * np.exp(-0.8 * risk)) + 1, random.uniform(5, 80, PATIENTS)
     clinical = pd.DataFrame({"patient_id": ids, "cohort": "C", "site": [f"S{i % 5}" for i in range(PATIENTS)]})
     clinical["age"], clinical["is_female"] = random.integers(40, 80, PATIENTS), random.integers(0, 2, PATIENTS)
@@ -108,11 +108,49 @@ def test_the_report_states_why_the_critical_patches_have_no_image(project):
     assert "30 of 30 critical patches have no image: the table names no slide file (30)." in page
 
 
-def test_the_local_pipeline_gives_the_same_c(project, tmp_path):
-    words = ("pipeline", "run-local", "--out", str(tmp_path / "runs"), "--set", "register.name=parity", "--json")
-    done = mcti(project, *words)
+@pytest.fixture(scope="module")
+def external(project):
+    """Settings of an external cohort of other patients, ingested and extracted by the commands in the clone."""
+    make_features(project / "hospital" / "set", make_tables(project / "hospital" / "raw", "H", 5))
+    sources = [
+        word
+        for name in ("clinical", "expression", "slides")
+        for word in ("--set", f"ingest.{name}=hospital/raw/{name}.csv")
+    ]
+    for words in (
+        ("ingest", "--out", "hospital/cohort", "--set", "ingest.name=hospital", *sources),
+        ("extract", "--slides", "hospital/cohort/slides.parquet", "--out", "hospital/features",
+         "--set", "extract.import.path=hospital/set"),
+    ):  # fmt: skip
+        done = mcti(project, *words)
+        assert done.returncode == 0, done.stderr
+    return ("--set", "test.cohort=hospital/cohort", "--set", "test.features=hospital/features")
+
+
+@pytest.fixture(scope="module")
+def run(project, external, tmp_path_factory):
+    """The folder of a run of the local pipeline with a test on the external cohort, which the promotion requires."""
+    out = str(tmp_path_factory.mktemp("a run") / "runs")
+    words = ("--set", "register.name=parity", "--set", "promote.external=true", *external)
+    done = mcti(project, "pipeline", "run-local", "--out", out, "--json", *words)
     assert done.returncode == 0, done.stderr[-5000:]
-    run = Path(json.loads(done.stdout)["folder"])
+    return Path(json.loads(done.stdout)["folder"])
+
+
+def test_the_local_pipeline_tests_the_new_version_on_the_external_cohort(run):
+    result = json.loads((run / "test" / "report" / "result.json").read_text(encoding="utf-8"))
+    assert (result["model"], result["version"], result["cohort"]) == ("parity", "1", "hospital")
+    assert result["patients"] == PATIENTS
+    assert "external validation on hospital" in (run / "test" / "report_html").read_text(encoding="utf-8")
+    verdict = json.loads((run / "promote" / "verdict").read_text(encoding="utf-8"))
+    (gate,) = [gate for gate in verdict["gates"] if gate["name"] == "external validation"]
+    assert gate["numbers"]["hospital"]["events"] == result["events"]
+    with tracking.service() as client:
+        (version,) = client.search_model_versions("name = 'parity'")
+    assert f"mcti.external.{result['cohort_md5'][:12]}" in version.tags
+
+
+def test_the_local_pipeline_gives_the_same_c(project, run):
     metrics = json.loads((project / "reports" / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
     of_pipeline = json.loads((run / "evaluate" / "report" / "metrics.json").read_text(encoding="utf-8"))
     assert 0 < metrics["mcti"]["c_index"]["value"] < 1

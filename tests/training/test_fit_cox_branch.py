@@ -12,7 +12,7 @@ from sksurv.metrics import concordance_index_censored
 from sksurv.util import Surv
 
 from mcti.model import cox
-from mcti.training import fit_cox_branch, folds, loop
+from mcti.training import cox_transfer, fit_cox_branch, folds, loop
 from tests.training import factories
 
 
@@ -38,29 +38,33 @@ def scores(model, bags):
     return torch.cat(columns).double().numpy()
 
 
-@pytest.mark.parametrize("penalty", [1.0, 100.0])
-def test_scores_are_those_of_a_ridge_cox_model_on_whitened_components(monkeypatch, penalty):
+def test_scores_are_the_sum_of_two_ridge_cox_models_times_one_slope(monkeypatch):
     """scikit-learn's components of means and genes, scaled covariates, and scikit-survival's ridge on them."""
-    monkeypatch.setattr(cox, "PENALTIES", np.array([penalty]))
+    monkeypatch.setattr(cox_transfer, "PENALTY_FACTORS", (1.0,))
     bags = people()
     model = train(bags, architecture={"covariates": ["age"]})
     ages = np.array([[np.nan if bag.covariates["age"] is None else bag.covariates["age"]] for bag in bags])
     known = np.nan_to_num((ages - np.nanmean(ages)) / np.nanstd(ages))
-    blocks = [
-        whitened(np.stack([bag.genes.numpy() for bag in bags])),
-        whitened(np.stack([moments(bag.patches.double().numpy()) for bag in bags]), 20),
-        StandardScaler().fit_transform(np.concatenate([known, np.isnan(ages)], axis=1)),
-    ]
+    clinical = StandardScaler().fit_transform(np.concatenate([known, np.isnan(ages)], axis=1))
+    genes = np.stack([bag.genes.numpy() for bag in bags])
+    slides = np.stack([moments(bag.patches.double().numpy()) for bag in bags])
     outcome = Surv.from_arrays([bag.event for bag in bags], [bag.time_months for bag in bags])
-    design = np.concatenate(blocks, axis=1)
-    other = CoxPHSurvivalAnalysis(alpha=penalty, ties="breslow", tol=1e-12).fit(design, outcome).predict(design)
+    total = 0.0
+    for power, factor, penalty in ((0.0, 1.0, 300.0), (0.5, 3.0, 100.0)):
+        design = np.concatenate([axes(genes, power), axes(slides, power), factor**0.5 * clinical], axis=1)
+        fitted = CoxPHSurvivalAnalysis(alpha=penalty, ties="breslow", tol=1e-12).fit(design, outcome)
+        total = total + design @ fitted.coef_
     ours = scores(model, bags)
-    np.testing.assert_allclose(ours - ours.mean(), other - other.mean(), atol=2e-4)
+    slope = np.polyfit(total, ours, 1)[0]
+    assert slope > 0
+    np.testing.assert_allclose(ours - ours.mean(), slope * (total - total.mean()), atol=2e-4)
 
 
-def whitened(table, most=None):
-    pca = PCA(most and min(most, table.shape[1]), whiten=True, svd_solver="full")
-    return pca.fit_transform(StandardScaler().fit_transform(table)) * np.sqrt(len(table) / (len(table) - 1))
+def axes(table, power):
+    """Principal components; their variance is the original one, relative to the first, to this power."""
+    pca = PCA(whiten=True, svd_solver="full")
+    columns = pca.fit_transform(StandardScaler().fit_transform(table)) * np.sqrt(len(table) / (len(table) - 1))
+    return columns * (pca.explained_variance_ / pca.explained_variance_[0]) ** (power / 2)
 
 
 def moments(bag):

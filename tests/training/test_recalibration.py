@@ -45,7 +45,7 @@ def test_the_two_numbers_are_those_of_a_poisson_regression():
     """Oracle: scikit-learn's PoissonRegressor without penalty, exposure as weights."""
     unseen, _ = cohort(300, level=0.5, stretch=1.7)
     fit = recalibration.fit(unseen, EDGES)
-    exposed, ended = (t.numpy() for t in recalibration._exposure(unseen, EDGES))
+    exposed, ended = (t.numpy() for t in recalibration.exposure(unseen, EDGES))
     centre = np.array(fit.centre)
     spread = (hazard_increments(unseen.survival).log().numpy() - centre).ravel()
     weight = (exposed * np.exp(centre)).ravel()

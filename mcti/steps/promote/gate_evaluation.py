@@ -19,6 +19,8 @@ from mcti.registry import (
     external_validations,
     gates,
     models,
+    recalibrated_ensemble,
+    recalibrated_versions,
     tracking,
 )
 from mcti.registry.alpha_spending import Look
@@ -156,6 +158,11 @@ def evaluate_gates(
 
     Raises DataError when the evaluation of a first champion has no clinical Cox baseline.
     """
+    parent = challenger.version.tags.get(recalibrated_versions.PARENT)
+    if parent is not None:
+        return gates.combine(
+            [_recalibration(challenger, champion, parent, params), *_fixed_rules(challenger, champion, params)], None
+        )
     if champion is None:
         difference = against_baseline(challenger)
         return gates.combine(
@@ -306,6 +313,13 @@ def _costs(challenger: Candidate, champion: Candidate, params: PromoteParams) ->
     ]
 
 
+def _recalibration(challenger: Candidate, champion: Candidate | None, parent: str, params: PromoteParams) -> Gate:
+    """The gate of a recalibrated challenger; the champion is the parent where it has the weights of the parent."""
+    same = champion is not None and champion.digest == challenger.version.tags[recalibrated_versions.PARENT_DIGEST]
+    current = "" if champion is None else parent if same else str(champion.version.version)
+    return gates.recalibration(challenger.external_validations, parent, current, params)
+
+
 def _fixed_rules(challenger: Candidate, champion: Candidate | None, params: PromoteParams) -> list[Gate]:
     """Rules that do not depend on the comparison: data contract, test patients in the training, approvals."""
     candidates = [challenger] if champion is None else [challenger, champion]
@@ -314,6 +328,9 @@ def _fixed_rules(challenger: Candidate, champion: Candidate | None, params: Prom
         gates.data_contract(challenger.version.tags.get(models.CONTRACT, "unknown"), params),
         gates.no_training_patients(trained, len(challenger.predictions)),
     ]
+    if recalibrated_on := recalibrated_ensemble.recalibrated_on(challenger.folder):
+        overlap = {v.cohort: len(v.hashes & recalibrated_on) for v in challenger.external_validations}
+        rules.append(gates.no_recalibration_patients(overlap))
     if params.external:
         rules.append(gates.external_validation(challenger.external_validations, params))
     if params.approvals:

@@ -33,19 +33,18 @@ class ComparedItem:
     verdict: str
 
 
-def check_unseen(patients: Sequence[str], trained: Mapping[str, frozenset[str]], ensemble: Ensemble) -> None:
-    """Check that no patient of the cohort belongs to the development, by the SHA-256 of the ids.
+def check_unseen(patients: Sequence[str], used: Mapping[str, frozenset[str]]) -> None:
+    """Check that no patient of the cohort was used for the model, by the SHA-256 of the ids.
 
-    trained  hashes of the training patients of each member (`ensemble_files.trained_on`)
+    used  {use of the patients: hashes of their ids}, such as the development
 
     Raises DataError with the number of such patients, and the first of them.
     """
-    development = frozenset(ensemble.assigned).union(*trained.values())
-    known = sorted(patient for patient in patients if hashed(patient) in development)
-    if known:
-        share = f"{len(known)} of {len(patients)} patients belong to the development of the model"
-        what = f"{share}, the first: {known[0]!r}"
-        raise DataError(what, "the cohort", "test on patients whom the model never saw, without these")
+    for use, hashes in used.items():
+        known = sorted(patient for patient in patients if hashed(patient) in hashes)
+        if known:
+            what = f"{len(known)} of {len(patients)} patients belong to the {use} of the model, the first: {known[0]!r}"
+            raise DataError(what, "the cohort", "test on patients whom the model never saw, without these")
 
 
 def compare(
@@ -67,6 +66,7 @@ def compare(
         _genes(ensemble, shared, genes.shape[1]),
         _gene_values(genes[shared], profile.families.get("genes", {})),
         _follow_up(patients),
+        _subtypes(ensemble, patients),
         *_covariates(ensemble, patients, profile),
     ]
 
@@ -127,6 +127,24 @@ def _follow_up(patients: pd.DataFrame) -> ComparedItem:
         what = f"time_months reaches {longest:.6g}, more than {MAX_FOLLOWUP_MONTHS:g}"
         raise DataError(what, "the cohort", "ingest it with the unit of its times (ingest.time_unit)")
     return ComparedItem("follow-up", "months", f"months, up to {longest:.4g}", "same unit")
+
+
+def subtypes_left_out(ensemble: Ensemble, patients: pd.DataFrame) -> str:
+    """Why the subtypes that the model predicts are not scored on these patients (n rows); empty where they are."""
+    classes, known = sorted(map(str, patients["subtype"].unique())), set(ensemble.classes)
+    if unknown := [name for name in classes if name not in known]:
+        return f"the model does not predict {', '.join(unknown)}"
+    return f"the cohort has one subtype, {classes[0]}" if len(classes) == 1 else ""
+
+
+def _subtypes(ensemble: Ensemble, patients: pd.DataFrame) -> ComparedItem:
+    classes = ", ".join(sorted(map(str, patients["subtype"].unique())))
+    if len(ensemble.classes) < 2:
+        return ComparedItem("subtypes", ", ".join(ensemble.classes), classes, "not predicted by the model")
+    reason = subtypes_left_out(ensemble, patients)
+    return ComparedItem(
+        "subtypes", ", ".join(ensemble.classes), classes, f"not scored: {reason}" if reason else "scored"
+    )
 
 
 def _covariates(ensemble: Ensemble, patients: pd.DataFrame, profile: ReferenceProfile) -> list[ComparedItem]:

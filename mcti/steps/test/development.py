@@ -1,5 +1,6 @@
 """The evaluation of a model at its development: figures, out-of-fold predictions, fitted baselines, case mix."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,6 +47,13 @@ class Development:
     def known(self) -> bool:
         """Whether there is an evaluation."""
         return bool(self.metrics)
+
+    def median_time(self) -> float:
+        """Median of time_months of the evaluated patients, in months; NaN: unknown."""
+        if "time_months" not in self.predictions:
+            return math.nan
+        median = float(self.predictions.drop_duplicates("patient_id")["time_months"].median())
+        return median if median > 0 else math.nan
 
     def outcomes(self) -> Outcomes:
         """The tested patients of each fold, with rows in the order of `rows`."""

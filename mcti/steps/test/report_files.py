@@ -1,7 +1,7 @@
 """Files of an external validation: tables, figures, the report and its numbers as JSON."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -126,9 +126,10 @@ def _figures(data: ExternalData, points: Points) -> list[tuple[Figure, str]]:
     scores = data.scores
     follow_up = float(np.quantile(data.outcomes.tested_time, FOLLOW_UP_SHOWN))
     rows = [row for row in scores.forest if not row.name.startswith("fold ")]
+    forest = replace(cohort_figures.forest(rows), title="C by subgroup")  # there is one test part, no folds
     drawn = [
         (figures.kaplan_meier(data.groups, follow_up), "Limits of the groups from the development."),
-        (cohort_figures.forest(rows), "A subgroup with fewer than ten events has no interval."),
+        (forest, "A subgroup with fewer than ten events has no interval."),
     ]
     if len(scores.horizons):
         caption = "On the dotted line predicted and observed probability are equal."

@@ -7,58 +7,28 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 from sksurv.metrics import concordance_index_censored, concordance_index_ipcw
 from sksurv.util import Surv
 
 from mcti import storage
 from mcti.cohort import tables
+from mcti.dataset.loading import load_dataset
 from mcti.errors import DataError
 from mcti.evaluation import baselines
 from mcti.evaluation.curves import KaplanMeier, censoring_curve
-from mcti.params import EvaluateParams, PredictParams
+from mcti.params import PredictParams
 from mcti.redaction import hashed
+from mcti.registry import ensemble_files
 from mcti.steps.evaluate import baseline_fits
 from mcti.steps.evaluate.step import evaluate
 from mcti.steps.predict.step import predict
 from mcti.steps.test.step import test as step
 from mcti.steps.train import train
+from tests.steps.test.factories import PARAMS, changed, read, scaled, validate, varied, write
 from tests.training.factories import folders, settings
 
-PARAMS = EvaluateParams(
-    bootstrap=100,
-    horizons_months=(12.0, 36.0),
-    baselines=("kaplan_meier", "cox_clinical", "cox_clinical_genes", "boosting"),
-)
 MONTHS = np.array([12.0, 36.0])
-
-
-def read(cohort):
-    return tables.Cohort(
-        tables.read_patients(cohort),
-        tables.read_expression(cohort),
-        tables.read_slides(cohort),
-        tables.read_info(cohort),
-    )
-
-
-def write(cohort, whole):
-    shutil.rmtree(cohort, ignore_errors=True)
-    cohort.mkdir()
-    tables.write(whole, cohort)
-
-
-def varied(cohort, seed: int, prefix: str) -> None:
-    """Ages, sexes, sites and a size in cm; ids with a prefix."""
-    whole, random = read(cohort), np.random.default_rng(seed)
-    count = len(whole.patients)
-    for frame in (whole.patients, whole.slides):
-        frame["patient_id"] = prefix + frame["patient_id"]
-    whole.expression.index = prefix + whole.expression.index
-    whole.patients["age"] = random.normal(60, 8, count).round(1)
-    whole.patients["is_female"] = pd.array(random.integers(0, 2, count), dtype="Int8")
-    whole.patients["site"] = np.where(np.arange(count) % 2, "A", "B")
-    whole.patients["size_cm"] = random.uniform(1, 5, count).round(1)
-    write(cohort, whole)
 
 
 @pytest.fixture(scope="module")
@@ -74,29 +44,6 @@ def world(tmp_path_factory):
     varied(other, 1, "N-")
     validate(root, other, other_features, root / "out")
     return root
-
-
-def validate(root, cohort, features, out, **options):
-    options.setdefault("evaluation", root / "evaluation")
-    return step(str(root / "models"), cohort, features, PARAMS, out, **options)
-
-
-def changed(root, tmp_path, change=lambda whole: None, **info):
-    """The other cohort after a change to its tables or to cohort.json, with its features."""
-    whole = read(root / "other" / "cohort")
-    change(whole)
-    whole = tables.Cohort(whole.patients, whole.expression, whole.slides, whole.info.model_copy(update=info))
-    write(tmp_path / "changed", whole)
-    return tmp_path / "changed", root / "other" / "features"
-
-
-def scaled(column, factor):
-    """A change of a numeric column of the patients."""
-
-    def change(whole):
-        whole.patients[column] *= factor
-
-    return change
 
 
 def result_of(root):
@@ -280,7 +227,53 @@ def test_development_patients_under_other_ids_are_refused(world, tmp_path):
     whole.expression.index = "X-" + whole.expression.index
     write(tmp_path / "renamed", whole)
     features = world / "development" / "features"
-    refused(world, tmp_path, tmp_path / "renamed", features, "70 of 70 patients have outcome and risk of a development")
+    refused(world, tmp_path, tmp_path / "renamed", features, "70 of 70 patients have the risk, and the outcome or S")
+
+
+def test_one_development_patient_with_longer_follow_up_is_refused(world, tmp_path):
+    """The id and the outcome are new, the profile is that of a development patient: risk and S(t) are equal."""
+    development, other = (read(world / name / "cohort") for name in ("development", "other"))
+    name = "N-P-007"
+    row, source = (table.patients["patient_id"] == key for table, key in ((other, name), (development, "P-007")))
+    kept = ["age", "is_female", "size_cm"]
+    for column in kept:
+        other.patients.loc[row, column] = development.patients.loc[source, column].iloc[0]
+    other.patients.loc[row, "time_months"] = 99.0
+    other.expression.loc[name] = development.expression.loc["P-007"]
+    write(tmp_path / "changed", other)
+    features = tmp_path / "features"
+    shutil.copytree(world / "other" / "features", features)
+    shutil.copy(world / "development" / "features" / "P-007-S.h5", features / "P-007-S.h5")
+    refused(world, tmp_path, tmp_path / "changed", features, "1 of 50 patients have the risk, .*'N-P-007'")
+
+
+def test_the_predicted_subtypes_are_scored_where_the_classes_are_the_same(world):
+    """Oracle: scikit-learn, the mean probability over the members."""
+    ensemble = ensemble_files.load(world / "models")
+    *_, metrics = result_of(world)
+    assert len(ensemble.classes) == 2
+    data = load_dataset(world / "other" / "cohort", world / "other" / "features", list(ensemble.genes))
+    column = f"P_{ensemble.classes[0]}"
+    shares = [
+        [
+            member.predict(bag.patches, bag.genes, [12.0], bag.covariates, subtypes=True)[column]
+            for bag in data.bags.values()
+        ]
+        for member in ensemble.members.values()
+    ]
+    truth = [data.classes[bag.subtype] == ensemble.classes[0] for bag in data.bags.values()]
+    area = roc_auc_score(truth, np.mean(shares, axis=0))
+    assert metrics["mcti"]["subtype_auroc"]["value"] == pytest.approx(area, abs=1e-9)
+
+
+def test_other_subtypes_are_not_scored_with_the_reason(world, tmp_path):
+    def rename(whole):
+        whole.patients["subtype"] = np.where(np.arange(len(whole.patients)) % 2, "X", "Y")
+
+    cohort, features = changed(world, tmp_path, rename)
+    result = validate(world, cohort, features, tmp_path / "out")
+    assert "The predicted subtypes are not scored: the model does not predict X, Y." in result.warnings
+    assert "subtype_auroc" not in json.loads((tmp_path / "out" / "metrics.json").read_text())["mcti"]
 
 
 def test_another_endpoint_is_refused(world, tmp_path):

@@ -1,0 +1,170 @@
+"""The linear score of the Cox branch, fitted on a training part and, with transfer, on other cohorts or a prior.
+
+Own score     the sum of two ridge fits: on few whitened axes, and on many half-whitened ones
+Joint fit     one half-whitened ridge fit on the training part and the sources, stratified by cohort, plus a share of
+              the own score; the weight of the sources is chosen
+Prior         the score of a registered model is an offset of the fits; its weight is chosen
+Choice        by the partial likelihood of held-out scores of inner folds of the training part, times one fitted slope;
+              no transfer is among the choices. The chosen score is multiplied by its slope (van Houwelingen 2000, Stat.
+              Med. 19:3401-3415), so that inputs without information have no influence.
+
+docs/decisions/0007-transfer-cox.md contains the measurements that the numbers of this module follow from.
+"""
+
+import itertools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from mcti.arrays import BoolArray, FloatArray, IntArray
+from mcti.model import cox
+from mcti.training.cox_design import HALF_WHITENED, WHITENED, AxesKind, Design, Ratios, Scaled
+from mcti.training.cox_inputs import Tables
+
+_log = logging.getLogger(__name__)
+
+PENALTIES = {WHITENED: 300.0, HALF_WHITENED: 100.0}
+"""Ridge penalty of each kind of axes, in units of events."""
+PENALTY_FACTORS = (1.0, 0.1, 0.3, 3.0)
+"""Factors of the penalties of the own score to choose from; the first is favoured."""
+SOURCE_WEIGHTS = (0.25, 0.0, 0.1, 1.0)
+"""Weights of the likelihood of each source relative to that of the training part, to choose from; 0: no transfer."""
+PRIOR_WEIGHTS = (0.5, 0.0, 0.25, 1.0)
+"""Weights of the score of a prior to choose from; 0: no transfer."""
+OWN_SHARE = 0.25
+"""Share of the own score that is added to that of a joint fit."""
+MARGIN = 1.0
+"""Gain in log partial likelihood from which another choice replaces the favoured one: one parameter's worth of AIC."""
+LARGEST_SLOPE = 3.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """Patients of one cohort: tables of their inputs, event (n,), time_months (n,)."""
+
+    tables: Tables
+    event: BoolArray
+    time_months: FloatArray
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A fitted score: its log hazard ratios, and the scores (n,) of the training patients while held out."""
+
+    ratios: Ratios
+    held_out: FloatArray
+
+    def plus(self, other: "Candidate", share: float) -> "Candidate":
+        """The sum of this score and a share of another one."""
+        ratios = {name: values + share * other.ratios[name] for name, values in self.ratios.items()}
+        return Candidate(ratios, self.held_out + share * other.held_out)
+
+
+def fit_score(target: Part, sources: Sequence[Part], prior: Ratios | None, seed: int, where: str = "") -> Ratios:
+    """Log hazard ratios of the inputs of a training part `target`, learned from it, the sources and the prior.
+
+    prior  log hazard ratios of the same tables; None: there is no prior
+    seed   of the inner folds
+    """
+    scaled = Scaled.fit(target.tables)
+    fits = _Fits(target, scaled, prior, cox.inner_folds(target.event, cox.INNER_FOLDS, seed))
+    alone = [fits.own_score(factor, 0.0) for factor in PENALTY_FACTORS]
+    first = favoured_or_better([fits.gain(one) for one in alone])
+    joint = _Joint.fit(scaled, sources) if sources else None
+    weights = list(itertools.product(SOURCE_WEIGHTS if sources else (0.0,), PRIOR_WEIGHTS if prior else (0.0,)))
+    factor = PENALTY_FACTORS[first]
+    candidates = [fits.candidate(joint, pair, factor, alone[first]) for pair in weights]
+    chosen = favoured_or_better([fits.gain(one) for one in candidates])
+    slope = fits.slope(candidates[chosen])
+    text = "%s: Cox model with penalty factor %g, source weight %g, prior weight %g, slope %.2f"
+    _log.info(text, where, factor, *weights[chosen], slope)
+    return {name: slope * values for name, values in candidates[chosen].ratios.items()}
+
+
+def favoured_or_better(gains: Sequence[float]) -> int:
+    """The position of the largest of gains (k,), or 0 unless it exceeds the first one by more than the MARGIN."""
+    best = int(np.argmax(gains))
+    return best if gains[best] > gains[0] + MARGIN else 0
+
+
+class _Joint:
+    """Half-whitened axes of training part and sources together, and the columns of both along them."""
+
+    def __init__(self, design: Design, sources: list[cox.Stratum]) -> None:
+        self.design, self.sources = design, sources
+
+    @classmethod
+    def fit(cls, target: Scaled, sources: Sequence[Part]) -> "_Joint":
+        scaled = [Scaled.fit(source.tables) for source in sources]
+        design = Design.fit([target, *scaled], HALF_WHITENED)
+        columns = [design.columns(one) for one in scaled]
+        strata = [cox.Stratum(c, s.event, s.time_months) for c, s in zip(columns, sources, strict=True)]
+        return cls(design, strata)
+
+
+class _Fits:
+    """Fits of one training part, each repeated without each inner fold."""
+
+    def __init__(self, target: Part, scaled: Scaled, prior: Ratios | None, fold: IntArray) -> None:
+        self.target, self.scaled, self.prior, self.fold = target, scaled, prior, fold
+        self._designs: dict[AxesKind, Design] = {}
+        tables = target.tables
+        score = None if prior is None else sum((tables[n] @ prior[n] for n in tables), torch.zeros(1)).numpy()
+        self._prior_score = score
+
+    def candidate(
+        self, joint: _Joint | None, weights: tuple[float, float], factor: float, own_fit: Candidate
+    ) -> Candidate:
+        """The score with these weights of sources and prior."""
+        source_weight, prior_weight = weights
+        if joint is None or not source_weight:
+            return self.own_score(factor, prior_weight) if prior_weight else own_fit
+        strata = [replace(stratum, weight=source_weight) for stratum in joint.sources]
+        return self._cross_fit(joint.design, strata, PENALTIES[HALF_WHITENED], prior_weight).plus(own_fit, OWN_SHARE)
+
+    def own_score(self, factor: float, prior_weight: float) -> Candidate:
+        """The score of the training part alone: the sum of the fits along both kinds of axes."""
+        first, second = (
+            self._cross_fit(self._design(axes), [], factor * penalty, prior_weight)
+            for axes, penalty in PENALTIES.items()
+        )
+        return first.plus(second, 1.0)
+
+    def gain(self, candidate: Candidate) -> float:
+        """Log partial likelihood of the held-out scores times their slope."""
+        part, scores = self.target, candidate.held_out[:, None]
+        beta = np.array([self.slope(candidate)])
+        return cox.log_partial_likelihood(scores, part.event, part.time_months, beta)
+
+    def slope(self, candidate: Candidate) -> float:
+        """Slope of the held-out scores, from 0 to LARGEST_SLOPE."""
+        part, sd = self.target, float(candidate.held_out.std())
+        if sd < 1e-9:
+            return 0.0
+        # The penalty of one event keeps the slope finite where few events are ordered perfectly.
+        scores = candidate.held_out[:, None] / sd
+        slope = cox.coefficients(scores, part.event, part.time_months, 1.0)[0] / sd
+        return float(np.clip(slope, 0.0, LARGEST_SLOPE))
+
+    def _design(self, axes: AxesKind) -> Design:
+        if axes not in self._designs:
+            self._designs[axes] = Design.fit([self.scaled], axes)
+        return self._designs[axes]
+
+    def _cross_fit(self, design: Design, sources: list[cox.Stratum], penalty: float, prior_weight: float) -> Candidate:
+        part = self.target
+        offset = prior_weight * self._prior_score if prior_weight and self._prior_score is not None else None
+        target = cox.Stratum(design.columns(self.scaled), part.event, part.time_months, offset)
+        beta = cox.stratified_coefficients([target, *sources], penalty)
+        held_out = np.zeros(len(part.event))
+        for number in range(cox.INNER_FOLDS):
+            kept = self.fold != number
+            without = cox.stratified_coefficients([target.rows(kept), *sources], penalty, beta)
+            held_out[~kept] = target.rows(~kept).score(without)
+        ratios = design.ratios(beta, self.scaled)
+        if offset is not None and self.prior is not None:
+            ratios = {name: values + prior_weight * self.prior[name] for name, values in ratios.items()}
+        return Candidate(ratios, held_out)

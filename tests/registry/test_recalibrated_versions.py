@@ -1,0 +1,110 @@
+"""A recalibrated version in the registry: its parent, its own evidence, and what the gates require of it."""
+
+import shutil
+
+import pytest
+
+from mcti import storage
+from mcti.errors import DataError, NotEnoughEvidence, Rejected
+from mcti.params import EvaluateParams, PromoteParams, RegisterParams
+from mcti.registry import evidence, external_validations, models, recalibrated_versions, tracking
+from mcti.steps.evaluate.step import evaluate
+from mcti.steps.promote.step import promote
+from mcti.steps.register import register
+from mcti.steps.test.step import test as step
+from mcti.steps.train import train
+from tests.steps.test.factories import read, varied, write
+from tests.training.factories import folders, settings
+
+pytestmark = [pytest.mark.slow, pytest.mark.stack]
+
+NAME = "recalibrated"
+EVALUATE = EvaluateParams(
+    bootstrap=100, horizons_months=(12.0, 36.0), baselines=("cox_clinical",), primary_baseline="cox_clinical"
+)
+PROMOTE = PromoteParams(external=True, require_contract=False, min_events=10, bootstrap=100)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A model of 60 patients with its evaluation, and 160 other patients with times a third as long."""
+    root = tmp_path_factory.mktemp("a world")
+    cohort, features, folds = folders(root / "development", patients=60, folds=3)
+    train(cohort, features, folds, settings(epochs=3, workers=1, cox_weight=0.5), root / "models")
+    evaluate(cohort, features, folds, root / "models", EVALUATE, root / "evaluation")
+    other, _, _ = folders(root / "other", patients=160, seed=1)
+    varied(other, 1, "N-")
+    whole = read(other)
+    whole.patients["time_months"] = (whole.patients["time_months"] / 3).round(3) + 0.001
+    write(other, whole)
+    return root
+
+
+def recalibrate(root, out, number=1):
+    other, address = root / "other", f"models:/{NAME}/{number}"
+    return step(address, other / "cohort", other / "features", EVALUATE, out, recalibration_share=0.5)
+
+
+def test_the_whole_way_from_a_registered_model_to_a_recalibrated_champion(world, servers_of, tmp_path):
+    params = RegisterParams(name=NAME, experiment="tests")
+    register(world / "models", world / "evaluation", None, params, tmp_path / "registration.json")
+    with pytest.raises(NotEnoughEvidence, match="no external validation; 10 are needed"):
+        promote(NAME, PROMOTE)
+    result = recalibrate(world, tmp_path / "out")
+    after = result.recalibrated
+    assert (result.version, after.version) == ("1", "2")
+    assert recalibrate(world, tmp_path / "again").recalibrated == after, "one version, also after a repeated call"
+    for name in ("1", "2", "md5", "card"):
+        (tmp_path / name).mkdir()
+    with tracking.service() as client:
+        parent, version = (models.version_by_number(client, NAME, number) for number in (1, 2))
+        assert len(client.search_model_versions(f"name = '{NAME}'")) == 2
+        validations = {
+            number: external_validations.read(client, v, tmp_path / str(number))
+            for number, v in ((1, parent), (2, version))
+        }
+    assert version.tags[recalibrated_versions.PARENT] == "1"
+    assert version.tags[recalibrated_versions.PARENT_DIGEST] == parent.tags[models.DIGEST] == result.digest
+    assert version.tags[recalibrated_versions.COHORT_MD5] == result.cohort_md5
+    assert version.tags[models.DIGEST] == after.digest != result.digest
+    assert version.tags[models.EVALUATION] == evidence.md5_of(models.run_of(version), "unknown", tmp_path / "md5")
+    assert "**Recalibrated** from version 1" in version.description
+    assert (validations[1][0].patients, validations[1][0].ibs_difference) == (160, None)
+    assert validations[2][0].patients == after.patients == 160 - after.fit_patients
+    assert validations[2][0].ibs_difference == after.ibs_difference
+    card = storage.read_json(evidence.fetch(models.run_of(version), "card.json", tmp_path / "card", "card"))
+    assert (card["lineage"]["digest"], card["recalibration"]["slope"]) == (after.digest, after.slope)
+    loaded = models.fetch(f"models:/{NAME}/2", tmp_path / "fetched")
+    assert storage.read_json(loaded / "ensemble.json")["recalibration"]["cohort_md5"] == result.cohort_md5
+
+    with pytest.raises(NotEnoughEvidence, match="the champion is not set: promote the parent, version 1, first"):
+        promote(NAME, PROMOTE, version=2)
+    assert promote(NAME, PROMOTE, version=1).outcome == "promote"
+    promoted = promote(NAME, PROMOTE, version=2)
+    (gate,) = [gate for gate in promoted.gates if gate.name == "recalibration"]
+    assert (promoted.outcome, gate.verdict) == ("promote", "pass")
+    assert gate.numbers["made"]["high"] == after.ibs_difference["high"] < 0
+    with tracking.service() as client:
+        assert models.version_by_alias(client, NAME, models.CHAMPION).version == "2"
+
+    address, other = f"models:/{NAME}/2", world / "other"
+    with pytest.raises(DataError, match="80 of 160 patients belong to the recalibration of the model"):
+        step(address, other / "cohort", other / "features", EVALUATE, tmp_path / "refused")
+
+
+def test_a_validation_with_patients_of_the_fit_is_rejected(world, servers_of, tmp_path):
+    """As another program could log it: the results of all patients, stated as those of the recalibrated version."""
+    params = RegisterParams(name="overlap", experiment="tests")
+    register(world / "models", world / "evaluation", None, params, tmp_path / "registration.json")
+    other = world / "other"
+    result = step(
+        "models:/overlap/1", other / "cohort", other / "features", EVALUATE, tmp_path / "out", recalibration_share=0.5
+    )
+    promote("overlap", PROMOTE, version=1)
+    shutil.copytree(tmp_path / "out", tmp_path / "altered")
+    written = storage.read_json(tmp_path / "out" / "result.json")
+    changed = {"version": "2", "digest": result.recalibrated.digest}
+    storage.write_json(tmp_path / "altered" / "result.json", written | changed)
+    external_validations.log(tmp_path / "altered")
+    with pytest.raises(Rejected, match="the recalibration used 80 patients of the validation on made"):
+        promote("overlap", PROMOTE, version=2)
