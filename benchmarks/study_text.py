@@ -91,10 +91,18 @@ NOTES = """## How to read it
   additional linear path from the mean critical patch was tried and dropped, since it cost .02 on these folds of BRCA
   (two seeds); the products themselves changed nothing there (.639 and .636, one seed).
 """
-EARLIER = """## The earlier run on two cohorts
+EARLIER = """## State of this page
+
+29 November 2026, a partial run beside other programs: seed 0, folds by site, 500 resamples. The list at the top states
+what is missing, in particular the networks with transfer. The protocol was recorded before the first fit. It was
+recorded again with the same data, folds and contrasts when `train.fine_tuning` was added, which no fitted model reads.
+The rows with a Cox branch are of the code after that; the other rows are of the code before.
+
+## The earlier run on two cohorts
 
 BRCA and NSCLC with three seeds, on the same folds, on 28 November 2026 at commit c5a18db (all tables: `git show
-c5a18db:docs/results.md`). C minus that of the linear model:
+c5a18db:docs/results.md`). The Cox branch of MCTI + Cox was another one, a ridge fit on whitened axes. C minus that of
+the linear model:
 
 | cohort | folds | MCTI | MCTI + Cox |
 |---|---|---|---|
