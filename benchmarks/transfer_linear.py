@@ -30,6 +30,7 @@ from mcti.dataset.bags import Dataset, PatientBag
 from mcti.evaluation import baselines
 from mcti.training import cox_transfer, fit_cox_branch, folds
 from mcti.training.cox_inputs import cox_inputs
+from mcti.training.run import Task
 
 METHODS = ("linear_all", "own", "sources", "prior", "permuted")
 """The baseline, and the Cox branch: of the cohort alone, with the others as sources, with their mean Cox branch as
@@ -94,7 +95,7 @@ def permuted(data: Dataset, seed: int) -> Dataset:
     return dataclasses.replace(data, bags={bag.patient_id: bag for bag in changed})
 
 
-def branch_risks(method: str, task: folds.Task, others: Sequence[Dataset], test: Sequence[PatientBag]) -> FloatArray:
+def branch_risks(method: str, task: Task, others: Sequence[Dataset], test: Sequence[PatientBag]) -> FloatArray:
     """Scores of test patients by the Cox branch of a task, without a network."""
     if method == "permuted":
         others = [permuted(other, number) for number, other in enumerate(others)]

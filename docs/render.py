@@ -95,6 +95,7 @@ $ mcti ingest --params nowhere --out data/cohort --json
 | 4 | `environment` | operational error: server, disk space, permission or GPU unavailable |
 | 10 | `rejected` | `promote`: a gate rejected the version |
 | 11 | `not-enough-evidence` | `promote`: the data do not suffice for a decision |
+| 12 | `untrusted` | a signature is missing, or its key is not trusted: `verify`, and what `trust.require` demands |
 | 130 | `interrupted` | stopped by Ctrl-C or a signal; the same command resumes |
 
 ## Common options

@@ -79,6 +79,12 @@ class NotEnoughEvidence(MctiError):
     exit_code, code = 11, "not-enough-evidence"
 
 
+class Untrusted(MctiError):
+    """A signature is missing, or its key is unknown: nothing contradicts the model, and nothing proves it."""
+
+    exit_code, code = 12, "untrusted"
+
+
 def format_own_warnings() -> None:
     """Print warnings of mcti as one line without file and line number; those of libraries keep them."""
     default_format = warnings.formatwarning

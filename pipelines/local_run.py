@@ -18,6 +18,7 @@ from mcti.errors import OperationalError, UsageError
 from mcti.params import Settings
 from mcti.params.result_settings import VARIABLE, neutral_text
 from mcti.registry import refusals
+from mcti.registry.trust import policy
 from pipelines import cancellation, resources
 from pipelines.submit import compile_to
 
@@ -43,7 +44,7 @@ def run_local(
     compiled = compile_to(settings, data, package, pipeline, local=True)
     run = str(uuid.uuid4())  # as the label of the pods on a cluster
     identity = resources.identity(settings.cluster, compiled["version"]) | {"MCTI_RUN": run}
-    identity |= {VARIABLE: neutral_text(settings)}
+    identity |= {VARIABLE: neutral_text(settings), **policy.task_environment(settings.trust)}
     folders_before = set(out.iterdir())
     with contextlib.ExitStack() as stack:
         identity |= {refusals.FOLDER: stack.enter_context(_folder_of_refusals(out))}

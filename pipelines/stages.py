@@ -27,6 +27,7 @@ from components.validate_features import validate_features as validate_features_
 from mcti.errors import UsageError
 from mcti.params import ClusterParams, Settings, TestParams
 from mcti.params.result_settings import RESULT_NEUTRAL, VARIABLE, neutral_text, result_text
+from mcti.registry.trust import policy
 from pipelines import resources
 
 Artifacts = dict[str, Any]
@@ -186,6 +187,7 @@ class Stages:
 def cluster_of(settings: Settings) -> ClusterParams:
     """The section `cluster`; the environment of its tasks has the settings that cannot change a result."""
     environment = {**settings.cluster.environment, VARIABLE: neutral_text(settings)}
+    environment |= policy.task_environment(settings.trust)
     return settings.cluster.model_copy(update={"environment": environment})
 
 

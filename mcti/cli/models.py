@@ -61,7 +61,8 @@ def promote(
         _require_no_version(version)
         return steps.repair(model, dry_run=dry_run)
     settings, project = context.settings.promote, context.project_settings().promote
-    return steps.promote(model, settings, version=version, dry_run=dry_run, agreed=project, reason=reason)
+    trust = context.settings.trust
+    return steps.promote(model, settings, version=version, dry_run=dry_run, agreed=project, reason=reason, trust=trust)
 
 
 def _require_no_version(version: int | None) -> None:
@@ -101,6 +102,39 @@ def lineage(
     if not address.startswith("models:/"):
         return step.descendants(address)
     return step.lineage(address, remote or context.settings.cluster.remote)
+
+
+@command(group, "verify")
+def verify_version(
+    context: CommandContext,
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="models:/NAME@ALIAS or models:/NAME/VERSION.")],
+    offline: Annotated[
+        str | None, typer.Option(metavar="BUNDLE", help="Verify this file of `mcti bundle`; call no service.")
+    ] = None,
+) -> object:
+    """Verify files, signatures, lineage, gate decision and ledger of a version against the trust file `trust.keys`.
+    A broken one ends with exit code 3, an unsigned one or an unknown key with 12.
+
+    Example: mcti verify models:/lung-os@champion --set trust.keys=trust.yaml
+    """
+    from mcti.steps.verify import verify as step
+
+    return step(address, context.settings.trust, offline=offline)
+
+
+@command(group, "bundle")
+def bundle(
+    context: CommandContext,  # noqa: ARG001
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="models:/NAME@ALIAS or models:/NAME/VERSION.")],
+    out: OutFile,
+) -> object:
+    """Write a version with its signatures into one file, which a site without a network verifies and predicts with.
+
+    Example: mcti bundle models:/lung-os@champion --out lung-os.tar
+    """
+    from mcti.steps.verify import bundle as step
+
+    return step(address, Path(out))
 
 
 @command(group, "dossier")
@@ -172,6 +206,7 @@ def predict(
         extraction=context.settings.extract,
         age_values=context.settings.ingest.age_values,
         pages=PatientPages(Path(pages), explanation, pdf) if pages else None,
+        trust=context.settings.trust,
         progress=context.progress,
     )
 
@@ -192,7 +227,7 @@ def serve(
     """
     from mcti.steps.serve import serve as step
 
-    step(model, context.merged(context.settings.serve, port=port), announce=print_status)
+    step(model, context.merged(context.settings.serve, port=port), context.settings.trust, announce=print_status)
     return None
 
 

@@ -43,7 +43,7 @@ class CohortNetworks(nn.Module):
         return {name: stored[key] for name, key in self._keys.items()}
 
     def shared_tensors(self) -> dict[str, Tensor]:
-        """The weights and axes that all cohorts use, by name, in the shapes of one network."""
+        """The weights and axes that all cohorts use, by name; each has its shape in the network of a cohort."""
         return {**dict(self.shared.named_parameters()), **dict(self.shared.named_buffers())}
 
     def forward(self, cohort: str, *inputs: Tensor, **flags: Any) -> Prediction:

@@ -16,6 +16,7 @@ from mcti.params.serving import MonitorParams, PredictParams, ServeParams
 from mcti.params.settings import Settings
 from mcti.params.slides import ExtractParams, ImportParams, TissueParams
 from mcti.params.training import BinParams, TrainParams
+from mcti.params.trust import TrustParams
 
 __all__ = [
     "ArchitectureParams",
@@ -43,6 +44,7 @@ __all__ = [
     "TissueParams",
     "TolerationParams",
     "TrainParams",
+    "TrustParams",
     "ValidateParams",
     "check",
     "from_json",

@@ -13,6 +13,7 @@ from mcti.params.search import SearchParams, check_space
 from mcti.params.serving import MonitorParams, PredictParams, ServeParams
 from mcti.params.slides import ExtractParams
 from mcti.params.training import TrainParams
+from mcti.params.trust import TrustParams
 
 
 class Settings(Params):
@@ -28,6 +29,7 @@ class Settings(Params):
     test: TestParams = TestParams()
     register_: RegisterParams = Field(RegisterParams(), alias="register")
     promote: PromoteParams = PromoteParams()
+    trust: TrustParams = TrustParams()
     explain: ExplainParams = ExplainParams()
     predict: PredictParams = PredictParams()
     serve: ServeParams = ServeParams()

@@ -1,7 +1,6 @@
 """The folder of an ensemble: writing, reading and checking it. Weights are safetensors, the rest is JSON; no pickle."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +9,13 @@ from mcti import storage
 from mcti.errors import DataError
 from mcti.model import compatibility
 from mcti.redaction import as_hash, hashed
+from mcti.registry.ensemble_index import INDEX, digest_of
 
 if TYPE_CHECKING:  # they import torch, which comparing hashes does not need
     from mcti.model.reference_profile import ReferenceProfile
     from mcti.model.trained import TrainedModel
     from mcti.registry.ensemble import Ensemble
 
-INDEX = "ensemble.json"
 REFIT = "refit"
 _FILES = ("weights.safetensors", "model.json")
 
@@ -116,11 +115,6 @@ def seen_patients(spec: Mapping[str, Any]) -> frozenset[str]:
     """SHA-256 of the id of each patient that a member learned from: training part, sources and prior; of model.json."""
     records = [spec, *spec.get("sources", ()), spec.get("prior") or {}]
     return frozenset(as_hash(str(patient)) for record in records for patient in record.get("patients", ()))
-
-
-def digest_of(index: Mapping[str, Any]) -> str:
-    """One SHA-256 over the members' files and the assignment: the identity of the model."""
-    return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
 
 
 def fold_folders(models: Path) -> list[Path]:

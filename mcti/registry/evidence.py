@@ -68,7 +68,7 @@ class Evidence:
         regimes = _regimes(folders, reports)
         with tempfile.TemporaryDirectory(prefix="mcti-redacted-") as scratch:
             files = {path.name: path for path in [*reports.iterdir(), *_regimes_file(regimes, Path(scratch))]}
-            md5 = _md5(contract, [_redacted(files[name], Path(scratch)) for name in _hashed(files)])
+            md5 = md5_of_files(contract, [_redacted(files[name], Path(scratch)) for name in _hashed(files)])
         return cls(
             reports=reports,
             metrics=storage.read_json(reports / "metrics.json"),
@@ -119,12 +119,20 @@ def fetch(run_id: str, name: str, scratch: Path, folder: str = FOLDER) -> Path:
         raise DataError(f"{folder}/{name} is missing", f"run {run_id}", "register the model again") from error
 
 
+def gate_files(run_id: str, scratch: Path) -> list[Path]:
+    """Local copies of the files of a version's run that the gates read, in the order of their MD5.
+
+    Raises DataError when a file is missing.
+    """
+    return [fetch(run_id, name, scratch) for name in _hashed(names(run_id))]
+
+
 def md5_of(run_id: str, contract: str, scratch: Path) -> str:
     """The MD5 of the evidence in a version's run, computed from its current files.
 
     Raises DataError when a file is missing.
     """
-    return _md5(contract, [fetch(run_id, name, scratch) for name in _hashed(names(run_id))])
+    return md5_of_files(contract, gate_files(run_id, scratch))
 
 
 def not_hashed(run_id: str, contract: str, md5: str, scratch: Path) -> list[str]:
@@ -135,7 +143,7 @@ def not_hashed(run_id: str, contract: str, md5: str, scratch: Path) -> list[str]
     hashed = _hashed(names(run_id))
     files = [fetch(run_id, name, scratch) for name in hashed]
     counts = range(len(_REQUIRED), len(hashed))
-    return next((hashed[count:] for count in counts if _md5(contract, files[:count]) == md5), [])
+    return next((hashed[count:] for count in counts if md5_of_files(contract, files[:count]) == md5), [])
 
 
 def _hashed(available: Container[str]) -> list[str]:
@@ -146,7 +154,8 @@ def _hashed(available: Container[str]) -> list[str]:
     return [*_REQUIRED, *(name for name in (BASELINES, REGIMES) if name in available)]
 
 
-def _md5(contract: str, files: list[Path]) -> str:
+def md5_of_files(contract: str, files: list[Path]) -> str:
+    """The MD5 of the evidence: result of the data contract and files in the order of `gate_files`."""
     return storage.text_md5(contract + "".join(map(storage.md5, files)))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mcti.errors import DataError, MctiError, did_you_mean
-from mcti.registry import models, v2_protocol
+from mcti.registry import ensemble_index, models, v2_protocol
 from mcti.registry.http_errors import error_body, mlflow_reason
 from mcti.registry.request_limit import BodyLimit
 
@@ -21,21 +21,20 @@ _TABLES = ("dataframe_records", "dataframe_split", "instances", "inputs")
 """The keys under which MLflow's scoring server accepts a table."""
 
 
-def create_app(model: str, scratch: Path, max_bytes: int, seconds: float) -> Any:
-    """The ASGI application for a model of the registry, or for a folder that MLflow saved.
+def create_app(folder: Path, model: str, scratch: Path, max_bytes: int, seconds: float) -> Any:
+    """The ASGI application for the ensemble in `folder`: of the registry, a bundle, or a folder that MLflow saved.
 
+    folder              as `models.fetch` returns it;  model: its name in the responses
     max_bytes, seconds  limits of one request as in `BodyLimit`
 
     Raises
-    DataError when there is no such model, or it was not made by mcti.
-    OperationalError when the registry does not respond.
+    DataError when it was not made by `mcti register`.
     """
     import mlflow
     from mlflow.pyfunc import scoring_server
 
-    folder = models.fetch(model, scratch)
     root = folder.parents[1] if folder.name == "ensemble" and folder.parent.name == "artifacts" else folder
-    if not (root / "MLmodel").exists():
+    if not (root / "MLmodel").exists() and not (folder / ensemble_index.INDEX).exists():
         hint = "serve models:/NAME@ALIAS; `mcti register` makes a model from folds"
         raise DataError("no MLmodel file", model, hint)
     # The registry also stores code. A user with write access to the bucket could have it executed here. Therefore the

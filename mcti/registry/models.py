@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcti import storage
 from mcti.errors import DataError, UsageError
-from mcti.registry import ensemble_files, mlflow_client, tracking
+from mcti.registry import ensemble_index, mlflow_client, tracking
 from mcti.registry.rest import ApiError
 
 if TYPE_CHECKING:  # imports torch
@@ -39,6 +39,8 @@ def save(folder: Path, out: Path) -> None:
 
 
 def _as_mlflow(folder: Path) -> dict[str, Any]:
+    from mcti.registry import ensemble_files
+
     loaded = ensemble_files.load(folder)
     return {
         "python_model": str(Path(__file__).with_name("pyfunc_model.py")),
@@ -177,14 +179,14 @@ def _check_digest(folder: Path, version: Any) -> None:
     A version without the tag or the index is refused: who may write tags could otherwise disable the comparison.
     """
     where = f"model {version.name}, version {version.version}"
-    known, index = version.tags.get(DIGEST), _ensemble_folder(folder) / ensemble_files.INDEX
+    known, index = version.tags.get(DIGEST), _ensemble_folder(folder) / ensemble_index.INDEX
     if not known:
         hint = "register its folds with `mcti register`; where it was registered before, see who removed the tag"
         raise DataError(f"the version has no tag {DIGEST}: its weights cannot be verified", where, hint)
     if not index.exists():
         hint = "restore its files from a backup of the bucket, or register the model again"
-        raise DataError(f"{ensemble_files.INDEX} is missing: the weights cannot be verified", where, hint)
-    actual = ensemble_files.digest_of(storage.read_json(index))
+        raise DataError(f"{ensemble_index.INDEX} is missing: the weights cannot be verified", where, hint)
+    actual = ensemble_index.digest_of(storage.read_json(index))
     if actual != known:
         what = f"the weights are not those that were registered: SHA-256 {actual[:12]}…, not {known[:12]}…"
         raise DataError(what, where, "restore its files from a backup of the bucket, or register the model again")

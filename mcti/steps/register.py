@@ -8,17 +8,23 @@ from typing import Any
 
 from mcti import storage
 from mcti.params import RegisterParams
-from mcti.registry import approvals, card, ensemble_files, lineage, models, sbom, tracking, training_runs
+from mcti.registry import approvals, card, ensemble_files, lineage, mlbom, models, sbom, tracking, training_runs
 from mcti.registry.evidence import Evidence
 from mcti.registry.lineage import Origin
 from mcti.registry.refusals import cache_refusals
+from mcti.registry.trust import keys, model_signature, signing
+from mcti.registry.trust.keys import Signer
+from mcti.registry.trust.material import RegisteredVersion
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
 
 
 class RegisterResult(StepResult):
-    """The version. digest: SHA-256 of weights and assignment; data: MD5 of each input of the training."""
+    """The version. digest: SHA-256 of weights and assignment; data: MD5 of each input of the training.
+
+    signer  SHA-256 of the public key that signed it; "": it is not signed
+    """
 
     name: str
     version: int
@@ -29,6 +35,7 @@ class RegisterResult(StepResult):
     data: dict[str, str]
     notice: str
     c_index: float
+    signer: str = ""
 
 
 @logged
@@ -51,12 +58,15 @@ def register(
     Reads   models_folder/fold_*/, evaluation/{metrics.json, summary.json, predictions.csv, groups.csv, report.html,
             figures/}, validation/results.json (None: the result of the data contract is unknown to the gates)
     Writes  out (a JSON file); a run, below it one per fold with its learning curve (training_runs.py), a model version
-            and the alias `challenger` in MLflow
+            with its signatures where the environment configures a key (trust/keys.py), and the alias `challenger` in
+            MLflow
 
     Raises
+    UsageError when the signing key cannot be used.
     DataError when a file is missing, or the predictions are not those of the folds.
     OperationalError when MLflow or S3 is unavailable.
     """
+    signer = keys.from_environment()
     with (
         storage.local_copy(models_folder) as folds,
         storage.local_copy(evaluation) as reports,
@@ -73,16 +83,25 @@ def register(
             if version is None:
                 version = _create(client, params, folder, digest, evidence, origin)
             elif version.tags.get(models.EVALUATION) != evidence.md5:
-                _renew(client, version, params, evidence)
+                _renew(client, version, params, folder, evidence)
             training_runs.log_below(client, version.tags[models.RUN], trained)
-            if version.tags.get(lineage.SOURCE, "") != origin.data:  # the same weights from another data version
+            if origin.data and version.tags.get(lineage.SOURCE) != origin.data:  # the same weights from other data
                 for tag, value in origin.tags().items():
                     client.set_model_version_tag(version.name, version.version, tag, value)
+                _log_card(client, version.tags[models.RUN], _card(params, digest, evidence), folder, origin.data)
             client.update_model_version(params.name, version.version, card.markdown(_card(params, digest, evidence)))
+            if signer is not None:
+                _sign(client, params.name, version.version, folder, signer)
             client.set_registered_model_alias(params.name, models.CHALLENGER, version.version)
-    result = _result(version, digest, evidence)
+    result = _result(version, digest, evidence, signer)
     storage.write_json(out, result.model_dump(mode="json"))
     return result
+
+
+def _sign(client: Any, name: str, number: str, folder: Path, signer: Signer) -> None:
+    version = models.version_by_number(client, name, int(number))  # with the tags that were set above
+    with tempfile.TemporaryDirectory(prefix="mcti-sign-") as scratch:
+        signing.sign_version(RegisteredVersion(client, version, Path(scratch), folder), signer)
 
 
 def _local(location: Location | None) -> AbstractContextManager[Path | None]:
@@ -94,17 +113,17 @@ def _create(client: Any, params: RegisterParams, folder: Path, digest: str, evid
     tags = _tags(digest, evidence, model_card) | origin.tags()
     with tracking.run(params.experiment, f"register-{digest[:8]}", tags) as run_id:
         evidence.log()
-        _log_card(client, run_id, model_card)
+        _log_card(client, run_id, model_card, folder, origin.data)
         address = models.log(folder, digest)
         return models.create_version(params.name, address, {**tags, models.RUN: run_id})
 
 
-def _renew(client: Any, version: Any, params: RegisterParams, evidence: Evidence) -> None:
+def _renew(client: Any, version: Any, params: RegisterParams, folder: Path, evidence: Evidence) -> None:
     """Store a new evaluation of the same weights; the version keeps its number."""
     model_card = _card(params, version.tags[models.DIGEST], evidence)
     with tracking.reopen(version.tags[models.RUN]) as run_id:
         evidence.log()
-        _log_card(client, run_id, model_card)
+        _log_card(client, run_id, model_card, folder, version.tags.get(lineage.SOURCE, ""))
     client.set_model_version_tag(version.name, version.version, models.CONTRACT, evidence.contract)
     client.set_model_version_tag(version.name, version.version, models.EVALUATION, evidence.md5)
 
@@ -134,10 +153,12 @@ def encoder_licence(features: Mapping[str, Any]) -> str:
     return known.licence if known else ""
 
 
-def _log_card(client: Any, run_id: str, model_card: Mapping[str, Any]) -> None:
+def _log_card(client: Any, run_id: str, model_card: Mapping[str, Any], folder: Path, source: str) -> None:
     client.log_dict(run_id, dict(model_card), "card/card.json")
     client.log_text(run_id, card.markdown(model_card), "card/card.md")
     client.log_dict(run_id, sbom.build(), "card/sbom.json")
+    materials = mlbom.build(model_card, model_signature.file_hashes(folder), source)
+    client.log_dict(run_id, materials, f"card/{mlbom.FILE}")
 
 
 def _tags(digest: str, evidence: Evidence, model_card: Mapping[str, Any]) -> dict[str, str]:
@@ -171,7 +192,7 @@ def _changed(commit: str) -> dict[str, str]:
     return {lineage.CHANGED: ", ".join(files[:20]) + (f" and {len(files) - 20} more" if len(files) > 20 else "")}
 
 
-def _result(version: Any, digest: str, evidence: Evidence) -> RegisterResult:
+def _result(version: Any, digest: str, evidence: Evidence, signer: Signer | None) -> RegisterResult:
     return RegisterResult(
         name=version.name,
         version=int(version.version),
@@ -182,4 +203,5 @@ def _result(version: Any, digest: str, evidence: Evidence) -> RegisterResult:
         data=evidence.data,
         notice=evidence.notice,
         c_index=float(evidence.score()["value"]),
+        signer="" if signer is None else keys.fingerprint(signer.public_key),
     )

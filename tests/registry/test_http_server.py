@@ -120,7 +120,7 @@ def test_altered_weights_are_not_served(saved, tmp_path, harm):
     else:
         weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     with pytest.raises(DataError, match=r"is not the registered .*weights.safetensors"):
-        http_server.create_app(str(tmp_path / "saved"), tmp_path / "scratch", 10**6, 60)
+        http_server.create_app(tmp_path / "saved" / "artifacts" / "ensemble", "saved", tmp_path / "scratch", 10**6, 60)
     assert not (tmp_path / "ran").exists()
 
 
@@ -133,7 +133,7 @@ def test_code_in_the_model_folder_is_not_executed(saved, tmp_path):
     shutil.copytree(saved[2], tmp_path / "saved")
     code, ran = tmp_path / "saved" / "pyfunc_model.py", tmp_path / "ran"
     code.write_text(f"open({str(ran)!r}, 'w').close()\n" + code.read_text(encoding="utf-8"), encoding="utf-8")
-    http_server.create_app(str(tmp_path / "saved"), tmp_path / "scratch", 10**6, 60)
+    http_server.create_app(tmp_path / "saved" / "artifacts" / "ensemble", "saved", tmp_path / "scratch", 10**6, 60)
     assert not ran.exists()
     mlflow.pyfunc.load_model(str(tmp_path / "saved"))
     assert ran.exists()

@@ -17,11 +17,12 @@ from mcti.dataset.loading import CohortTables, load_dataset, slides_with_feature
 from mcti.errors import DataError, MctiError, UsageError, did_you_mean
 from mcti.explanation.patient_context import PredictionContext
 from mcti.model.trained import single_thread
-from mcti.params import ExtractParams, PredictParams
+from mcti.params import ExtractParams, PredictParams, TrustParams
 from mcti.progress import Progress
-from mcti.registry import ensemble_files, models
+from mcti.registry import ensemble_files
 from mcti.registry.ensemble import Ensemble
 from mcti.registry.pipeline_run import tracked
+from mcti.registry.trust import policy
 from mcti.steps.extract import extract
 from mcti.steps.predict import patient_pages
 from mcti.steps.result import StepResult
@@ -106,15 +107,18 @@ def predict(  # noqa: PLR0913  (a step: inputs, params, out, options)
     extraction: ExtractParams = ExtractParams(),  # noqa: B008  (frozen)
     age_values: Mapping[str, float] = MappingProxyType({}),
     pages: PatientPages | None = None,
+    trust: TrustParams | None = None,
     progress: Progress = lambda *_: None,
 ) -> PredictResult:
     """Predict patients one at a time on one thread, in several processes: the same bits in a batch and alone.
 
-    Reads   the model (models:/NAME@ALIAS, or a folder of folds); either cohort/{patients,expression,slides}.parquet
-            with features/<slide_id>.h5 (None: no slides are used), or the folder `new_patients` of patients without an
-            outcome (mcti/dataset/new_patients.py), whose slides are extracted with the settings `extraction` where
-            the folder has no features; age_values: years of its masked ages (ingest.age_values);
-            patient_ids: only these patients, empty: all of them;
+    trust   what the model must prove; None: the policy in the environment of a pipeline's task
+
+    Reads   the model (models:/NAME@ALIAS, a bundle, or a folder of folds); either
+            cohort/{patients,expression,slides}.parquet with features/<slide_id>.h5 (None: no slides are used), or the
+            folder `new_patients` of patients without an outcome (mcti/dataset/new_patients.py), whose slides are
+            extracted with the settings `extraction` where the folder has no features; age_values: years of its masked
+            ages (ingest.age_values); patient_ids: only these patients, empty: all of them;
             pages.explanation: the output folder of `mcti explain`
     Writes  out (.csv, or .json for any other reader), sorted by patient: the columns of docs/serving.md;
             <out>.refused.csv (.json) with patient_id and reason of each patient who cannot be predicted;
@@ -125,12 +129,13 @@ def predict(  # noqa: PLR0913  (a step: inputs, params, out, options)
     UsageError unless exactly one of `cohort` and `new_patients` is set.
     DataError when no patient can be predicted (nothing is written), or a larger share is refused than
     params.max_refused_share (all is written); the message names the first patient and what does not fit the model.
+    Untrusted when the model does not satisfy `trust`.
     OperationalError when the registry does not respond.
     """
     if (cohort is None) == (new_patients is None):
         raise UsageError("exactly one source of patients is needed", "--cohort, --new-patients", "set one of the two")
     with tempfile.TemporaryDirectory(prefix="mcti-predict-") as scratch:
-        folder = models.fetch(model, Path(scratch, "model"))
+        folder = policy.fetch(model, Path(scratch, "model"), trust or policy.from_environment())
         loaded = ensemble_files.load(folder)
         if new_patients is not None:
             features = new_patient_folder.feature_folder(

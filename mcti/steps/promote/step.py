@@ -6,11 +6,13 @@ from typing import Any
 
 from mcti import s3
 from mcti.errors import DataError, NotEnoughEvidence, Rejected, UsageError
-from mcti.params import PromoteParams
+from mcti.params import PromoteParams, TrustParams
 from mcti.registry import approvals, gates, ledger, lineage, models, promotion, strictness, tracking
 from mcti.registry.gates import Difference, Gate, GateEvaluation
 from mcti.registry.ledger import LedgerEntry
 from mcti.registry.pipeline_run import tracked
+from mcti.registry.trust import keys, policy, signing
+from mcti.registry.trust.keys import Signer
 from mcti.steps.promote import gate_evaluation
 from mcti.steps.promote.gate_evaluation import Candidate
 from mcti.steps.result import StepResult
@@ -109,16 +111,20 @@ def promote(
     dry_run: bool = False,
     agreed: PromoteParams | None = None,
     reason: str = "",
+    trust: TrustParams | None = None,
 ) -> PromoteResult:
     """Compare a version (default: the challenger) with the champion on the same patients; promote it if all gates pass.
 
     agreed  the settings of params.yaml: where `params` are less strict, a reason is required, and the ledger has both
+    trust   what the version must prove; None: the policy in the environment of a pipeline's task
 
     Reads   the version and the champion with their evaluations from MLflow; the ledger of model `name`
-    Writes  one entry of the ledger and, on promotion, the aliases `champion` and `previous`; nothing with `dry_run`
+    Writes  one entry of the ledger, its signed statement where the environment configures a key (trust/keys.py), and on
+            promotion the aliases `champion` and `previous`; nothing with `dry_run`
 
     Raises
-    UsageError when settings are less strict than params.yaml and no reason is given.
+    UsageError when settings are less strict than params.yaml and no reason is given, or the key cannot be used.
+    Untrusted when the version does not satisfy `trust`.
     Rejected, NotEnoughEvidence when a gate rejects or lacks evidence; the message has the numbers.
     DataError when there is no such model or version, or ledger and aliases disagree.
     s3.Conflict when another promotion was written first.
@@ -127,6 +133,7 @@ def promote(
     if looser and not reason.strip() and not dry_run:
         hint = "give --reason TEXT, which the ledger stores, or promote with the settings of params.yaml"
         raise UsageError(f"looser than params.yaml: {'; '.join(looser)}", "the promotion", hint)
+    signer = keys.from_environment()
     with (
         tracking.service() as client,
         tempfile.TemporaryDirectory(prefix="mcti-promote-", ignore_cleanup_errors=True) as scratch,
@@ -140,11 +147,12 @@ def promote(
             return PromoteResult(
                 name=name, version=number, outcome=gates.UNCHANGED, reason=unchanged, champion=number, dry_run=dry_run
             )
+        policy.require_candidate(client, challenger, Path(scratch, "verified"), trust or policy.from_environment())
         evaluation = _evaluate(challenger, champion, entries, params, Path(scratch))
         record = _circumstances(challenger, params)
         if looser:
             record |= {"looser": looser, "override_reason": reason}
-        entry = None if dry_run else _decide(client, entries, challenger, evaluation, record)
+        entry = None if dry_run else _decide(client, entries, challenger, evaluation, record, signer)
     _raise_unless_promoted(evaluation, name, number)
     current = None if champion is None else int(champion.version)
     return PromoteResult(
@@ -243,10 +251,17 @@ def _evaluate(
 
 
 def _decide(
-    client: Any, entries: list[LedgerEntry], challenger: Any, evaluation: GateEvaluation, record: dict[str, Any]
+    client: Any,
+    entries: list[LedgerEntry],
+    challenger: Any,
+    evaluation: GateEvaluation,
+    record: dict[str, Any],
+    signer: Signer | None,
 ) -> LedgerEntry:
     entry = promotion.decide(client, entries, challenger, evaluation, record)
     tracking.log_json(client, models.run_of(challenger), f"promotion/entry_{entry.number}.json", entry)
+    if signer is not None:
+        signing.sign_decision(client, challenger, entry, signer)
     return entry
 
 

@@ -1,0 +1,86 @@
+"""The policy of a site: what a model must prove before it is used (`trust.require`)."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mcti.errors import DataError, Untrusted
+from mcti.params import TrustParams, from_json
+from mcti.registry import models, tracking
+from mcti.registry.trust import bundle, trust_file, verification
+from mcti.registry.trust.bundle import Bundle
+from mcti.registry.trust.material import Material, RegisteredVersion
+from mcti.registry.trust.trust_file import TrustFile
+from mcti.registry.trust.verification import Check
+
+VARIABLE = "MCTI_TRUST"
+"""The section `trust` as JSON: a pipeline sets it for its tasks."""
+
+
+def from_environment() -> TrustParams:
+    """The policy of this process: `VARIABLE`, or the defaults without it.
+
+    Raises UsageError when it is invalid.
+    """
+    text = os.environ.get(VARIABLE)
+    return from_json(TrustParams, text, VARIABLE) if text else TrustParams()
+
+
+def task_environment(params: TrustParams) -> dict[str, str]:
+    """The environment of the tasks of a pipeline that have this policy; empty for the defaults."""
+    return {} if params == TrustParams() else {VARIABLE: params.model_dump_json()}
+
+
+def fetch(location: str, scratch: Path, params: TrustParams) -> Path:
+    """The folder of an ensemble that satisfies the policy; the files that were verified are those that are returned.
+
+    location  as in `models.fetch`, or a bundle
+
+    Raises
+    DataError as `models.fetch`, and when a check finds a fault.
+    Untrusted when the policy requires a signature that is missing or whose key is not trusted.
+    """
+    if bundle.is_bundle(location):
+        return _verified(Bundle(Path(location), scratch), params)
+    if params.require == "none":
+        return models.fetch(location, scratch)
+    if not location.startswith("models:/"):
+        hint = "use models:/NAME@ALIAS or a bundle of `mcti bundle`"
+        raise Untrusted(f"a folder has no signature, and trust.require is {params.require}", location, hint)
+    with tracking.service() as client:
+        return _verified(RegisteredVersion(client, models.version_at(client, location), scratch), params)
+
+
+def require_candidate(client: Any, version: Any, scratch: Path, params: TrustParams) -> None:
+    """Check a version before its promotion: as `fetch`, but no decision is required yet.
+
+    Raises as `fetch`.
+    """
+    if params.require != "none":
+        material, trust = RegisteredVersion(client, version, scratch), trust_file.load(params.keys)
+        checks = verification.check_model(material, trust)
+        if params.require == "lineage":
+            checks += verification.check_lineage(material, trust)
+        raise_unless_verified(checks, material.address)
+
+
+def raise_unless_verified(checks: Sequence[Check], where: str) -> None:
+    """Raises DataError when a check is broken, Untrusted when one is unsigned or its key unknown."""
+    for state, error in (("broken", DataError), ("unknown", Untrusted), ("unsigned", Untrusted)):
+        failed = [check for check in checks if check.state == state]
+        if failed:
+            what = "; ".join(f"{check.subject}: {state}: {check.note}" for check in failed)
+            raise error(what, where, "see `mcti verify`; the keys of this site are in the file trust.keys")
+
+
+def _verified(material: Material, params: TrustParams) -> Path:
+    raise_unless_verified(_required(material, trust_file.load(params.keys), params.require), material.address)
+    return material.ensemble
+
+
+def _required(material: Material, trust: TrustFile, require: str) -> list[Check]:
+    if require == "lineage":
+        return verification.check_all(material, trust)
+    checks = verification.check_model(material, trust)
+    return checks if require == "signature" else [x for x in checks if x.subject == verification.WEIGHTS]

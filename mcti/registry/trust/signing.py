@@ -1,0 +1,43 @@
+"""Signing a version when it is registered, and the decision when it is promoted; the documents become artifacts."""
+
+from typing import Any
+
+from mcti.errors import DataError
+from mcti.registry import evidence, models
+from mcti.registry.ledger import LedgerEntry
+from mcti.registry.trust import envelope, model_signature, statements
+from mcti.registry.trust.keys import Signer
+from mcti.registry.trust.material import SIGNATURES, RegisteredVersion
+from mcti.registry.trust.verification import MODEL
+
+
+def sign_version(material: RegisteredVersion, signer: Signer) -> None:
+    """Sign the files of a version and the statements of its lineage; earlier signatures are replaced.
+
+    Raises
+    DataError when the files of the evaluation in the registry are not those of the version.
+    OperationalError when the command that signs fails.
+    """
+    actual = evidence.md5_of_files(material.tags.get(models.CONTRACT, ""), material.evaluation or [])
+    if actual != material.tags.get(models.EVALUATION):
+        raise DataError("the evaluation was altered: it is not signed", material.address, "register the model again")
+    time = envelope.now()
+    payloads = {MODEL: model_signature.payload(material.files, material.name, material.address, time)}
+    payloads |= {step: statements.payload(step, material.facts, time) for step in statements.STEPS}
+    signed = {name: envelope.write(signer.sign(payload)) for name, payload in payloads.items()}
+    for name, text in signed.items():
+        _store(material.client, material.version, name, text)
+
+
+def sign_decision(client: Any, version: Any, entry: LedgerEntry, signer: Signer) -> None:
+    """Sign the statement of a gate decision about a version, as the ledger recorded it.
+
+    Raises OperationalError when the command that signs fails.
+    """
+    address, md5 = f"models:/{version.name}/{version.version}", version.tags.get(models.EVALUATION, "")
+    payload = statements.gate_payload(entry, address, md5, envelope.now())
+    _store(client, version, f"{statements.GATE}-{entry.number}", envelope.write(signer.sign(payload)))
+
+
+def _store(client: Any, version: Any, name: str, text: str) -> None:
+    client.log_text(models.run_of(version), text, f"{SIGNATURES}/{name}.json")

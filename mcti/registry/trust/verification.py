@@ -1,0 +1,156 @@
+"""Verification of a version: its files, its signature, every statement of its lineage, the decision and the ledger."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from mcti import storage
+from mcti.errors import DataError
+from mcti.registry import ensemble_index, evidence, models
+from mcti.registry.trust import envelope, model_signature, statements
+from mcti.registry.trust.envelope import InvalidDocument
+from mcti.registry.trust.material import Material
+from mcti.registry.trust.trust_file import Role, TrustFile
+
+MODEL, WEIGHTS, EVALUATION_FILES, LEDGER = "model", "weights", "evaluation files", "ledger"
+State = Literal["verified", "unsigned", "unknown", "broken"]
+
+
+class Check(BaseModel):
+    """One result. state: verified | unsigned | unknown (the key is not trusted) | broken; signer: id of its key."""
+
+    model_config = ConfigDict(frozen=True)
+    subject: str
+    state: State
+    signer: str = ""
+    note: str = ""
+
+
+def check_model(material: Material, trust: TrustFile) -> list[Check]:
+    """The files of the model against index, digest and signature."""
+    return [_guarded(WEIGHTS, lambda: _weights(material)), _model(material, trust)]
+
+
+def check_lineage(material: Material, trust: TrustFile) -> list[Check]:
+    """The files of the evaluation, and the statements from the features to the registration."""
+    files = [_guarded(EVALUATION_FILES, lambda: _evaluation_files(material))]
+    return files + [_step(step, material, trust) for step in statements.STEPS]
+
+
+def check_gate(material: Material, trust: TrustFile) -> list[Check]:
+    """The decision that promoted the version, and the ledger."""
+    return [_gate(material, trust), *_ledger(material)]
+
+
+def check_all(material: Material, trust: TrustFile) -> list[Check]:
+    """Every check, in the order of the lineage."""
+    return [*check_model(material, trust), *check_lineage(material, trust), *check_gate(material, trust)]
+
+
+def _guarded(subject: str, find: Callable[[], list[str] | None]) -> Check:
+    """A check without a signature. find: the faults; None: the material is not available."""
+    try:
+        faults = find()
+    except (DataError, InvalidDocument) as error:
+        faults = [str(error)]
+    if faults is None:
+        return Check(subject=subject, state="verified", note="by their signed SHA-256 only: they are not in the bundle")
+    return Check(subject=subject, state="broken" if faults else "verified", note="; ".join(faults[:3]))
+
+
+def _weights(material: Material) -> list[str]:
+    """Files that differ from the index, and an index that differs from the digest of the version."""
+    known = material.tags.get(models.DIGEST)
+    if not known:
+        return [f"the version has no tag {models.DIGEST}"]
+    index = storage.read_json(material.ensemble / ensemble_index.INDEX)
+    listed = {f"{member}/{name}": sha for member, files in index["members"].items() for name, sha in files.items()}
+    actual = {path: sha for path, sha in material.files.items() if path != ensemble_index.INDEX}
+    faults = [f"{path} is missing" for path in sorted(listed.keys() - actual.keys())]
+    faults += [f"{path} is not in the index" for path in sorted(actual.keys() - listed.keys())]
+    faults += [f"{path} was altered" for path in sorted(listed) if path in actual and listed[path] != actual[path]]
+    if ensemble_index.digest_of(index) != known:
+        faults.append("the index is not the one that was registered")
+    return faults
+
+
+def _evaluation_files(material: Material) -> list[str] | None:
+    if material.evaluation is None:
+        return None
+    contract = material.tags.get(models.CONTRACT, "unknown")
+    actual, known = evidence.md5_of_files(contract, material.evaluation), material.tags.get(models.EVALUATION)
+    return [] if actual == known else [f"the MD5 of the files is {actual}, that of the version {known or 'absent'}"]
+
+
+def _model(material: Material, trust: TrustFile) -> Check:
+    def differences(statement: Mapping[str, Any]) -> list[str]:
+        return model_signature.differences(statement, material.files, material.address)
+
+    return _signed(MODEL, "model", material, trust, differences)
+
+
+def _step(step: str, material: Material, trust: TrustFile) -> Check:
+    return _signed(step, "lineage", material, trust, lambda x: statements.differences(step, x, material.facts))
+
+
+def _gate(material: Material, trust: TrustFile) -> Check:
+    try:
+        entry = material.decision
+    except DataError as error:
+        return Check(subject=statements.GATE, state="broken", note=str(error))
+    if entry is None:
+        return Check(subject=statements.GATE, state="unsigned", note="no decision promoted this version")
+    digest, md5 = (material.tags.get(tag, "") for tag in (models.DIGEST, models.EVALUATION))
+
+    def differences(statement: Mapping[str, Any]) -> list[str]:
+        return statements.gate_differences(statement, entry, material.address, md5, digest)
+
+    return _signed(f"{statements.GATE}-{entry.number}", "gate", material, trust, differences)
+
+
+def _ledger(material: Material) -> list[Check]:
+    try:
+        faults = material.ledger_faults
+    except DataError as error:
+        faults = [str(error)]
+    if faults is None:
+        return []
+    return [Check(subject=LEDGER, state="broken" if faults else "verified", note="; ".join(faults[:3]))]
+
+
+def _signed(
+    name: str, role: Role, material: Material, trust: TrustFile, differences: Callable[[Mapping[str, Any]], list[str]]
+) -> Check:
+    """A document against its signature, the trust file, and the version. name: of its file and in the report."""
+    try:
+        text = material.signature(name)
+        if text is None:
+            return Check(subject=name, state="unsigned", note="it has no signature")
+        document = envelope.read(text)
+        statement = document.statement
+        result = trust.check(document, role, _time(statement))
+        faults = differences(statement)
+    except (InvalidDocument, DataError) as error:
+        return Check(subject=name, state="broken", note=str(error))
+    if result.state == "broken" or not faults:
+        return Check(subject=name, state=result.state, signer=result.signer, note=result.note)
+    return Check(subject=name, state="broken", signer=result.signer, note="; ".join(faults[:3]))
+
+
+def _time(statement: Mapping[str, Any]) -> datetime | None:
+    """The time of the signature; None where the statement has none.
+
+    Raises InvalidDocument when it is not RFC 3339.
+    """
+    predicate = statement["predicate"]
+    try:
+        metadata = predicate.get("runDetails", {}).get("metadata", {})
+        text = predicate.get("signed_at") or predicate.get("timeVerified") or metadata.get("finishedOn")
+        time = datetime.fromisoformat(text) if text else None
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InvalidDocument(f"the time of the signature cannot be read ({error})") from error
+    if time is not None and time.tzinfo is None:
+        raise InvalidDocument(f"the time of the signature has no zone: {text}")
+    return time

@@ -1,0 +1,182 @@
+"""register, promote, verify, bundle and the policy on a real MLflow and S3."""
+
+import contextlib
+import json
+import os
+import subprocess
+
+import pytest
+
+from mcti import s3
+from mcti.cli import main
+from mcti.errors import DataError, NotEnoughEvidence, Rejected, Untrusted
+from mcti.params import PredictParams, PromoteParams, RegisterParams, TrustParams
+from mcti.registry import ledger, models, tracking
+from mcti.registry.trust import keys, policy
+from mcti.steps.promote.step import promote
+from mcti.steps.register import register
+from mcti.steps.verify import bundle, verify
+from tests.registry.factories import Run
+from tests.registry.trust.factories import new_key, private_pem, public_pem
+
+pytestmark = [pytest.mark.slow, pytest.mark.stack]
+PARAMS = PromoteParams(min_events=1, bootstrap=100)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return Run(tmp_path_factory.mktemp("a run"))
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A site with a signing key and a trust file; its policy is `lineage`."""
+    key = new_key()
+    (tmp_path / "key.pem").write_bytes(private_pem(key))
+    monkeypatch.setenv(keys.KEY, str(tmp_path / "key.pem"))
+    lines = "".join(f"    {line}\n" for line in public_pem(key).decode().splitlines())
+    text = f"keys:\n- id: site\n  roles: [model, lineage, gate]\n  public_key: |\n{lines}"
+    (tmp_path / "trust.yaml").write_text(text)
+    return TrustParams(require="lineage", keys=str(tmp_path / "trust.yaml"))
+
+
+def registered(run, name, tmp_path):
+    params = RegisterParams(name=name, experiment="tests")
+    return register(run.models, run.evaluation, run.validation, params, tmp_path / "r.json")
+
+
+def promoted(name, trust=None):
+    with contextlib.suppress(Rejected, NotEnoughEvidence):
+        promote(name, PARAMS, trust=trust)
+
+
+def exit_code(*arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    return ended.value.code
+
+
+def states(result):
+    return {check.subject: check.state for check in result.checks}
+
+
+def test_a_version_registered_and_promoted_with_a_key_is_verified(run, servers_of, site, tmp_path):
+    result = registered(run, "signed", tmp_path)
+    assert len(result.signer) == 64
+    assert states(verify("models:/signed@challenger", site))["gate"] == "unsigned"
+    promoted("signed", site)
+    verified = verify("models:/signed@champion", site)
+    assert set(states(verified).values()) == {"verified"}
+    assert verified.exit_code == 0
+    assert len(verified.checks) == 10
+    assert "BEGIN" not in json.dumps(verified.model_dump(mode="json"))
+
+
+def test_the_private_key_is_in_no_artifact(run, servers_of, site, tmp_path):
+    import mlflow
+
+    result = registered(run, "secret", tmp_path)
+    addresses = [f"runs:/{result.run_id}/{name}" for name in ("trust", "card", "evaluation")] + ["models:/secret/1"]
+    with tracking.service():
+        for address in addresses:
+            mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=str(tmp_path / "all"))
+    secret = (tmp_path / "key.pem").read_text().splitlines()[1]
+    files = [path for path in (tmp_path / "all").rglob("*") if path.is_file()]
+    assert len(files) > 20
+    assert not [path for path in files if secret in path.read_text("latin-1")]
+
+
+def test_a_repeated_registration_signs_what_had_no_signature(run, servers_of, site, tmp_path, monkeypatch):
+    monkeypatch.delenv(keys.KEY)
+    assert registered(run, "later", tmp_path).signer == ""
+    unsigned = verify("models:/later/1", site)
+    assert states(unsigned)["model"] == "unsigned"
+    assert unsigned.exit_code == 12
+    monkeypatch.setenv(keys.KEY, str(tmp_path / "key.pem"))
+    registered(run, "later", tmp_path)
+    assert states(verify("models:/later/1", site))["registration"] == "verified"
+
+
+def test_removed_tags_and_altered_artifacts_are_found(run, servers_of, site, tmp_path):
+    result = registered(run, "harmed", tmp_path)
+    with tracking.service() as client:
+        client.set_model_version_tag("harmed", "1", "mcti.encoder", "other")
+        client.log_dict(result.run_id, {"forged": True}, "card/card.json")
+        client.delete_model_version_tag("harmed", "1", models.DIGEST)
+    result = verify("models:/harmed/1", site)
+    by_state = {state: [name for name, s in states(result).items() if s == state] for state in ("broken", "verified")}
+    assert {"weights", "features", "registration", "evaluation"} <= set(by_state["broken"])
+    assert {"model", "folds"} <= set(by_state["verified"])
+    assert result.exit_code == 3
+
+
+def test_an_edited_entry_of_the_ledger_breaks_decision_and_ledger(run, servers_of, site, tmp_path):
+    registered(run, "entries", tmp_path)
+    promoted("entries", site)
+    address = f"{ledger.folder('entries')}00000001.json"
+    entry = ledger.read("entries")[0]
+    forged = entry.model_copy(update={"who": "mallory"}).with_hash()
+    s3.put(address, ledger.to_bytes(forged))
+    by_part = states(verify("models:/entries/1", site))
+    assert (by_part["gate-1"], by_part["ledger"], by_part["model"]) == ("broken", "broken", "verified")
+
+
+def test_promote_and_predict_refuse_an_unsigned_version(run, servers_of, site, tmp_path, monkeypatch):
+    from mcti.steps.predict.step import predict
+
+    monkeypatch.delenv(keys.KEY)
+    registered(run, "unsigned", tmp_path)
+    with pytest.raises(Untrusted, match="model: unsigned"):
+        promote("unsigned", PARAMS, trust=site)
+    assert ledger.read("unsigned") == []
+    monkeypatch.setenv(policy.VARIABLE, site.model_dump_json())  # as in the task of a pipeline
+    with pytest.raises(Untrusted, match="model: unsigned"):
+        promote("unsigned", PARAMS)
+    with pytest.raises(Untrusted, match="model: unsigned"):
+        predict("models:/unsigned@challenger", "no cohort", None, PredictParams(), tmp_path / "p.csv")
+
+
+def test_a_promoted_version_is_served_and_an_unsigned_one_is_not(run, servers_of, site, tmp_path, monkeypatch):
+    registered(run, "served", tmp_path)
+    promoted("served", site)
+    assert (policy.fetch("models:/served@champion", tmp_path / "a", site) / "ensemble.json").is_file()
+    with tracking.service() as client:
+        client.set_model_version_tag("served", "1", "mcti.contract", "failed")
+    with pytest.raises(DataError, match="evaluation: broken"):
+        policy.fetch("models:/served@champion", tmp_path / "b", site)
+
+
+def test_a_bundle_verifies_without_any_service_and_on_the_command_line(run, servers_of, site, tmp_path, capsys):
+    registered(run, "exported", tmp_path)
+    promoted("exported", site)
+    written = bundle("models:/exported@champion", tmp_path / "exported.tar")
+    assert (written.name, written.version) == ("exported", 1)
+    for name in [name for name in os.environ if name.startswith(("AWS_", "MLFLOW_", "MCTI_"))]:
+        del os.environ[name]  # `servers_of` restores them
+    os.environ["MLFLOW_TRACKING_URI"] = "http://192.0.2.1:1"  # reserved for documentation: no service
+    arguments = ["verify", "models:/exported@champion", "--offline", str(tmp_path / "exported.tar")]
+    trusted = ["--set", f"trust.keys={tmp_path / 'trust.yaml'}"]
+    assert exit_code(*arguments, *trusted, "--json") == 0
+    assert {check["state"] for check in json.loads(capsys.readouterr().out)["checks"]} == {"verified"}
+    assert exit_code(*arguments) == 12
+    assert "unknown" in capsys.readouterr().out
+    assert exit_code("verify", "models:/other@champion", *arguments[2:]) == 3
+    assert "the bundle is of models:/exported/1" in capsys.readouterr().err
+
+
+def test_openssl_verifies_the_signature_with_the_public_key_alone(run, servers_of, site, tmp_path):
+    """A stranger needs no mcti: the signed bytes and the signature are in the bundle."""
+    import base64
+
+    from mcti.registry.trust import envelope
+
+    registered(run, "stranger", tmp_path)
+    bundle("models:/stranger@challenger", tmp_path / "x.tar")
+    subprocess.run(["tar", "-xf", str(tmp_path / "x.tar"), "-C", str(tmp_path)], check=True)
+    tree = json.loads((tmp_path / "trust" / "model.json").read_text())["dsseEnvelope"]
+    (tmp_path / "signed").write_bytes(envelope.pae(base64.b64decode(tree["payload"])))
+    (tmp_path / "signature").write_bytes(base64.b64decode(tree["signatures"][0]["sig"]))
+    subprocess.run(["openssl", "ec", "-in", str(tmp_path / "key.pem"), "-pubout", "-out", str(tmp_path / "p.pem")],
+                   check=True, capture_output=True)  # fmt: skip
+    command = ["openssl", "dgst", "-sha256", "-verify", str(tmp_path / "p.pem"), "-signature"]
+    subprocess.run([*command, str(tmp_path / "signature"), str(tmp_path / "signed")], check=True, capture_output=True)
