@@ -90,7 +90,7 @@ def compare(peer: Path, folder: Path, name: str, rounds: int) -> None:
         listed = " ".join(f"{a:.1f}/{b:.1f}" for a, b in zip(old, new, strict=True))
         total, spread = sum(old) / sum(new), f"{min(ratios):.2f}-{max(ratios):.2f}"
         print(f"{name:9} {unit:4} {total:5.2f}x ({spread})  seconds of peer/current: {listed}", flush=True)
-    print(f"{name:9} the outputs have the same bytes: {digests['peer'] == digests['ours']}", flush=True)
+    print(f"{name:9} the outputs have the same bytes: {digests['peer'] == digests['current']}", flush=True)
 
 
 def main() -> int:

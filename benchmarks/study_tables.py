@@ -1,6 +1,7 @@
 """The page of the real study from the numbers of results.json (benchmarks/study_report.py)."""
 
 import math
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,7 +42,9 @@ def _missing(missing: Mapping[str, list[str]]) -> list[str]:
     models: dict[tuple[str, str], list[str]] = {}
     for (scheme, name), where in cohorts.items():
         models.setdefault((scheme, ", ".join(where)), []).append(name)
-    return [f"* {where}, {_scheme(scheme)}: {', '.join(names)}" for (scheme, where), names in models.items()]
+    items = [f"* {where}, {_scheme(scheme)}: {', '.join(names)}" for (scheme, where), names in models.items()]
+    wrap = textwrap.TextWrapper(118, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return [line for item in items for line in wrap.wrap(item)]
 
 
 def _goal_section(document: Mapping[str, Any]) -> list[str]:

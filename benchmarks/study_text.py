@@ -93,10 +93,10 @@ NOTES = """## How to read it
 """
 EARLIER = """## State of this page
 
-29 November 2026, a partial run beside other programs: seed 0, folds by site, 500 resamples. The list at the top states
-what is missing, in particular the networks with transfer. The protocol was recorded before the first fit. It was
-recorded again with the same data, folds and contrasts when `train.fine_tuning` was added, which no fitted model reads.
-The rows with a Cox branch are of commit 1293691; `mcti/training/cox_transfer.py` was changed later: fit
+29 November 2026, a partial run, with other programs running: seed 0, folds by site, 500 resamples. The list at the
+top states what is missing, in particular the networks with transfer. The protocol was recorded before the first fit.
+It was recorded again with the same data, folds and contrasts when `train.fine_tuning` was added, which no fitted
+model reads. The rows with a Cox branch are of commit 1293691; `mcti/training/cox_transfer.py` was changed later: fit
 them again.
 
 ## The earlier run on two cohorts

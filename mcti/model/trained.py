@@ -266,6 +266,7 @@ class TrainedModel:
     ) -> dict[str, float]:
         """`predict` by the Cox model of the ensemble alone: as with a `cox_weight` of 1, without the network's forward.
 
+        Returns risk (no unit) and S_<months> (share) by name.
         Arguments and errors as in `predict`; the model has a Cox branch.
         """
         branch, inputs = self.net.cox_branch, self.inputs(patches, genes, covariates)

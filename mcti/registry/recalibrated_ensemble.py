@@ -11,6 +11,7 @@ from typing import Any
 from mcti import storage
 from mcti.model.trained import Recalibration
 from mcti.registry import ensemble_files
+from mcti.registry.ensemble_index import INDEX, digest_of
 
 _KEY = "recalibration"
 
@@ -47,13 +48,13 @@ def write(folder: Path, recalibrations: Mapping[str, Recalibration], record: Rec
         storage.write_json(out / name / "model.json", spec | {"fitted": fitted})
     members = {name: ensemble_files.file_hashes(out / name) for name in index["members"]}
     index = {**index, "members": members, _KEY: asdict(record)}
-    storage.write_json(out / ensemble_files.INDEX, index)
-    return ensemble_files.digest_of(index)
+    storage.write_json(out / INDEX, index)
+    return digest_of(index)
 
 
 def read(folder: Path) -> RecalibrationRecord | None:
     """The record of the ensemble in `folder`; None where it was not recalibrated after its training."""
-    index = folder / ensemble_files.INDEX
+    index = folder / INDEX
     record: dict[str, Any] | None = storage.read_json(index).get(_KEY) if index.exists() else None
     return None if record is None else RecalibrationRecord(**record | {"patients": tuple(record["patients"])})
 
