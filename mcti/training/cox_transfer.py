@@ -13,7 +13,7 @@ docs/decisions/0007-transfer-cox.md contains the measurements that the numbers o
 
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -63,8 +63,20 @@ class Candidate:
         return Candidate(ratios, self.held_out + share * other.held_out)
 
 
-def fit_score(target: Part, sources: Sequence[Part], prior: Ratios | None, seed: int, where: str = "") -> Ratios:
-    """Log hazard ratios of the inputs of a training part `target`, learned from it, the sources and the prior.
+@dataclass(frozen=True)
+class Score:
+    """A fitted score, and the choices that it was fitted with.
+
+    ratios  log hazard ratios of the inputs
+    choice  penalty_factor, source_weight, prior_weight (0: no transfer) and slope, as JSON values
+    """
+
+    ratios: Ratios
+    choice: Mapping[str, float]
+
+
+def fit_score(target: Part, sources: Sequence[Part], prior: Ratios | None, seed: int, where: str = "") -> Score:
+    """The score of a training part `target`, learned from it, the sources and the prior.
 
     prior  log hazard ratios of the same tables; None: there is no prior
     seed   of the inner folds
@@ -79,9 +91,12 @@ def fit_score(target: Part, sources: Sequence[Part], prior: Ratios | None, seed:
     candidates = [fits.candidate(joint, pair, factor, alone[first]) for pair in weights]
     chosen = favoured_or_better([fits.gain(one) for one in candidates])
     slope = fits.slope(candidates[chosen])
+    source_weight, prior_weight = weights[chosen]
     text = "%s: Cox model with penalty factor %g, source weight %g, prior weight %g, slope %.2f"
-    _log.info(text, where, factor, *weights[chosen], slope)
-    return {name: slope * values for name, values in candidates[chosen].ratios.items()}
+    _log.info(text, where, factor, source_weight, prior_weight, slope)
+    ratios = {name: slope * values for name, values in candidates[chosen].ratios.items()}
+    choice = {"penalty_factor": factor, "source_weight": source_weight, "prior_weight": prior_weight, "slope": slope}
+    return Score(ratios, choice)
 
 
 def favoured_or_better(gains: Sequence[float]) -> int:
