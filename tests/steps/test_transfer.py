@@ -69,7 +69,7 @@ def test_each_fold_is_trained_with_the_sources_and_records_them(world, source, t
     assert (record["shared_genes"], record["genes"], record["slides"]) == (5, 5, 12)
     choice = storage.read_json(out / "fold_0" / "model.json")["cox_fit"]
     [values] = [line.args[1:] for line in caplog.records if line.msg.startswith("%s: Cox") and line.args[0] == "fold 0"]
-    assert tuple(choice[n] for n in ("penalty_factor", "source_weight", "prior_weight", "slope")) == values
+    assert tuple(choice[n] for n in ("source_weight", "prior_weight", "slope")) == values
 
 
 def test_a_moved_source_trains_nothing_again_and_a_changed_one_does(world, source, tmp_path):
