@@ -27,9 +27,7 @@ from mcti.training.cox_inputs import Tables
 _log = logging.getLogger(__name__)
 
 PENALTIES = {WHITENED: 300.0, HALF_WHITENED: 100.0}
-"""Ridge penalty of each kind of axes, in units of events."""
-PENALTY_FACTORS = (1.0, 0.1, 0.3, 3.0)
-"""Factors of the penalties of the own score to choose from; the first is favoured."""
+"""Ridge penalty of each kind of axes, in units of events; fixed, as a choice inside the training part ranked worse."""
 SOURCE_WEIGHTS = (0.25, 0.0, 0.1, 1.0)
 """Weights of the likelihood of each source relative to that of the training part, to choose from; 0: no transfer."""
 PRIOR_WEIGHTS = (0.5, 0.0, 0.25, 1.0)
@@ -71,16 +69,13 @@ def fit_score(target: Part, sources: Sequence[Part], prior: Ratios | None, seed:
     """
     scaled = Scaled.fit(target.tables)
     fits = _Fits(target, scaled, prior, cox.inner_folds(target.event, cox.INNER_FOLDS, seed))
-    alone = [fits.own_score(factor, 0.0) for factor in PENALTY_FACTORS]
-    first = favoured_or_better([fits.gain(one) for one in alone])
+    alone = fits.own_score(0.0)
     joint = _Joint.fit(scaled, sources) if sources else None
     weights = list(itertools.product(SOURCE_WEIGHTS if sources else (0.0,), PRIOR_WEIGHTS if prior else (0.0,)))
-    factor = PENALTY_FACTORS[first]
-    candidates = [fits.candidate(joint, pair, factor, alone[first]) for pair in weights]
+    candidates = [fits.candidate(joint, pair, alone) for pair in weights]
     chosen = favoured_or_better([fits.gain(one) for one in candidates])
     slope = fits.slope(candidates[chosen])
-    text = "%s: Cox model with penalty factor %g, source weight %g, prior weight %g, slope %.2f"
-    _log.info(text, where, factor, *weights[chosen], slope)
+    _log.info("%s: Cox model with source weight %g, prior weight %g, slope %.2f", where, *weights[chosen], slope)
     return {name: slope * values for name, values in candidates[chosen].ratios.items()}
 
 
@@ -115,21 +110,18 @@ class _Fits:
         score = None if prior is None else sum((tables[n] @ prior[n] for n in tables), torch.zeros(1)).numpy()
         self._prior_score = score
 
-    def candidate(
-        self, joint: _Joint | None, weights: tuple[float, float], factor: float, own_fit: Candidate
-    ) -> Candidate:
-        """The score with these weights of sources and prior."""
+    def candidate(self, joint: _Joint | None, weights: tuple[float, float], alone: Candidate) -> Candidate:
+        """The score with these weights of sources and prior; alone: the own score without prior."""
         source_weight, prior_weight = weights
         if joint is None or not source_weight:
-            return self.own_score(factor, prior_weight) if prior_weight else own_fit
+            return self.own_score(prior_weight) if prior_weight else alone
         strata = [replace(stratum, weight=source_weight) for stratum in joint.sources]
-        return self._cross_fit(joint.design, strata, PENALTIES[HALF_WHITENED], prior_weight).plus(own_fit, OWN_SHARE)
+        return self._cross_fit(joint.design, strata, PENALTIES[HALF_WHITENED], prior_weight).plus(alone, OWN_SHARE)
 
-    def own_score(self, factor: float, prior_weight: float) -> Candidate:
+    def own_score(self, prior_weight: float) -> Candidate:
         """The score of the training part alone: the sum of the fits along both kinds of axes."""
         first, second = (
-            self._cross_fit(self._design(axes), [], factor * penalty, prior_weight)
-            for axes, penalty in PENALTIES.items()
+            self._cross_fit(self._design(axes), [], penalty, prior_weight) for axes, penalty in PENALTIES.items()
         )
         return first.plus(second, 1.0)
 
