@@ -12,7 +12,7 @@ from mcti import storage
 from mcti.registry import ensemble_files
 from mcti.registry.ensemble_index import INDEX, digest_of
 
-if TYPE_CHECKING:  # imports torch
+if TYPE_CHECKING:  # it imports torch, which the gates do not need
     from mcti.model.trained import Recalibration
 
 _KEY = "recalibration"
