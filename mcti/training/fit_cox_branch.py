@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -17,26 +17,30 @@ from mcti.model.prior import Prior
 from mcti.model.trained import TrainedModel
 from mcti.training.cox_design import Ratios
 from mcti.training.cox_inputs import GENE_LIMIT, Tables, cox_inputs, source_inputs
-from mcti.training.cox_transfer import Part, fit_score
+from mcti.training.cox_transfer import Part, Score, fit_score
 from mcti.training.run import Task
 
 
-def with_cox_branch(model: TrainedModel, task: Task) -> TrainedModel:
-    """The ensemble of the trained model of a task and a ridge Cox model; the network's weights do not change."""
+def with_cox_branch(model: TrainedModel, task: Task) -> tuple[TrainedModel, Mapping[str, float]]:
+    """The ensemble of the trained model of a task and a ridge Cox model, and the choices of the Cox fit.
+
+    The network's weights do not change; the choices are those of `mcti.training.cox_transfer.Score`.
+    """
     config = dataclasses.replace(model.config, cox_branch=True)
     branch = CoxBranch(config)
-    fit_branch(branch, model, task)
+    choice = fit_branch(branch, model, task)
     branch.cox_weight.fill_(task.params.cox_weight)
     net = copy.deepcopy(model.net)
     net.config, net.cox_branch = config, branch
-    return TrainedModel(net, config, model.fitted)
+    return TrainedModel(net, config, model.fitted), choice
 
 
 @torch.no_grad()
-def fit_branch(branch: CoxBranch, model: TrainedModel, task: Task) -> None:
-    """Fit the log hazard ratios of the branch and the corresponding base hazards."""
+def fit_branch(branch: CoxBranch, model: TrainedModel, task: Task) -> Mapping[str, float]:
+    """Fit the log hazard ratios of the branch and the corresponding base hazards; the choices of the fit."""
     tables = cox_inputs(model.fitted, model.config, task.bags)
-    ratios = fit_ratios(tables, model.config, task)
+    score = fit_ratios(tables, model.config, task)
+    ratios = score.ratios
     branch.gene_limit.fill_(GENE_LIMIT)
     branch.genes.copy_(ratios["genes"])
     if "covariates" in ratios:
@@ -47,10 +51,11 @@ def fit_branch(branch: CoxBranch, model: TrainedModel, task: Task) -> None:
     branch.spread_offset.copy_(tables["slides"].mean(0)[len(features) :] @ spreads)
     scores = torch.stack([tables[name] @ ratios[name] for name in tables]).sum(0) - branch.spread_offset
     branch.base.copy_(base_logits(scores, task.bags, model.fitted.edges, model.config.head))
+    return score.choice
 
 
-def fit_ratios(tables: Tables, config: ModelConfig, task: Task) -> Ratios:
-    """The log hazard ratios of the `tables` of the task's training part, learned with its sources and its prior."""
+def fit_ratios(tables: Tables, config: ModelConfig, task: Task) -> Score:
+    """The score of the `tables` of the task's training part, learned with its sources and its prior."""
     from threadpoolctl import threadpool_limits
 
     others = [source_part(config, source, task.params.gene_transform) for source in task.sources]

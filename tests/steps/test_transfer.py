@@ -62,7 +62,8 @@ def weights_inode(out):
     return (out / "fold_0" / "weights.safetensors").stat().st_ino
 
 
-def test_each_fold_is_trained_with_the_sources_and_records_them(world, source, tmp_path, monkeypatch):
+def test_each_fold_is_trained_with_the_sources_and_records_them(world, source, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", logger="mcti")
     tasks, out = record_tasks(training, monkeypatch), tmp_path / "out"
     train(*world, settings(sources=[source]), out)
     assert len(tasks) == 2
@@ -74,6 +75,9 @@ def test_each_fold_is_trained_with_the_sources_and_records_them(world, source, t
     [record] = storage.read_json(out / "fold_0" / "model.json")["sources"]
     assert record["patients"] == sorted(hashed(f"S-{number:03}") for number in range(12))
     assert (record["shared_genes"], record["genes"], record["slides"]) == (5, 5, 12)
+    choice = storage.read_json(out / "fold_0" / "model.json")["cox_fit"]
+    [values] = [line.args[1:] for line in caplog.records if line.msg.startswith("%s: Cox") and line.args[0] == "fold 0"]
+    assert tuple(choice[n] for n in ("source_weight", "prior_weight", "slope")) == values
 
 
 def test_a_moved_source_trains_nothing_again_and_a_changed_one_does(world, source, tmp_path):
