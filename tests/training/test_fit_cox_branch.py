@@ -166,7 +166,7 @@ def test_training_with_a_source_stores_the_joint_fit_for_the_inputs_of_the_cohor
     tables = cox_inputs(task.fitted, task.config, task.bags)
     ours = fit_cox_branch.part(tables, task.bags)
     joint = fit_score(ours, [fit_cox_branch.source_part(task.config, source, "none")], None, task.params.seed)
-    torch.testing.assert_close(model.net.cox_branch.genes.double(), joint["genes"], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(model.net.cox_branch.genes.double(), joint.ratios["genes"], atol=1e-6, rtol=1e-5)
     assert ranked(model, data, 40) > ranked(alone, data, 40) + 0.02
 
 
