@@ -176,3 +176,20 @@ def test_openssl_verifies_the_signature_with_the_public_key_alone(run, servers_o
                    check=True, capture_output=True)  # fmt: skip
     command = ["openssl", "dgst", "-sha256", "-verify", str(tmp_path / "p.pem"), "-signature"]
     subprocess.run([*command, str(tmp_path / "signature"), str(tmp_path / "signed")], check=True, capture_output=True)
+
+
+def test_serve_accepts_a_promoted_version_and_refuses_one_that_is_not(run, servers_of, site, tmp_path):
+    from tests.registry.http_client import BIN, expected, post, records, running
+
+    registered(run, "at-site", tmp_path)
+    policy_of_site = ["--set", "trust.require=lineage", "--set", f"trust.keys={site.keys}"]
+    words = [str(BIN / "mcti"), "serve", "--model", "models:/at-site@challenger", *policy_of_site]
+    done = subprocess.run([*words, "--port", "0"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 12, done.stderr
+    assert "gate: unsigned" in done.stderr, "no decision has promoted it"
+    promoted("at-site", site)
+    with running(tmp_path / "serve.log", *words) as address:
+        status, response = post(address, {"dataframe_records": records(run)})
+    assert status == 200
+    ensemble = policy.fetch("models:/at-site@champion", tmp_path / "again", site)
+    assert response["predictions"] == expected(run, ensemble)
