@@ -13,7 +13,7 @@ docs/decisions/0007-transfer-cox.md contains the measurements that the numbers o
 
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -61,8 +61,20 @@ class Candidate:
         return Candidate(ratios, self.held_out + share * other.held_out)
 
 
-def fit_score(target: Part, sources: Sequence[Part], prior: Ratios | None, seed: int, where: str = "") -> Ratios:
-    """Log hazard ratios of the inputs of a training part `target`, learned from it, the sources and the prior.
+@dataclass(frozen=True)
+class Score:
+    """A fitted score, and the choices that it was fitted with.
+
+    ratios  log hazard ratios of the inputs
+    choice  source_weight and prior_weight (0: no transfer), and slope, as JSON values
+    """
+
+    ratios: Ratios
+    choice: Mapping[str, float]
+
+
+def fit_score(target: Part, sources: Sequence[Part], prior: Ratios | None, seed: int, where: str = "") -> Score:
+    """The score of a training part `target`, learned from it, the sources and the prior.
 
     prior  log hazard ratios of the same tables; None: there is no prior
     seed   of the inner folds
@@ -75,8 +87,11 @@ def fit_score(target: Part, sources: Sequence[Part], prior: Ratios | None, seed:
     candidates = [fits.candidate(joint, pair, alone) for pair in weights]
     chosen = favoured_or_better([fits.gain(one) for one in candidates])
     slope = fits.slope(candidates[chosen])
-    _log.info("%s: Cox model with source weight %g, prior weight %g, slope %.2f", where, *weights[chosen], slope)
-    return {name: slope * values for name, values in candidates[chosen].ratios.items()}
+    source_weight, prior_weight = weights[chosen]
+    text = "%s: Cox model with source weight %g, prior weight %g, slope %.2f"
+    _log.info(text, where, source_weight, prior_weight, slope)
+    ratios = {name: slope * values for name, values in candidates[chosen].ratios.items()}
+    return Score(ratios, {"source_weight": source_weight, "prior_weight": prior_weight, "slope": slope})
 
 
 def favoured_or_better(gains: Sequence[float]) -> int:
