@@ -111,8 +111,8 @@ is worse than the linear model on four cohorts and better on HNSC.
 was not fitted on all cohorts. Of its two parts the Cox branch alone, with transfer, does not reach it.
 
 **Optimism.** The penalties, the share of the own score and the margin of the Cox branch were chosen on these cohorts
-with folds by site. With the choice made on the other four cohorts the gains over the linear model were +.008, +.006, +.004,
-+.041 and +.005 in the exploration of docs/decisions/0007-transfer-cox.md, .013 in the mean.
+with folds by site. With the choice made on the other four cohorts the gains over the linear model were +.008, +.006,
++.004, +.041 and +.005 in the exploration of docs/decisions/0007-transfer-cox.md, .013 in the mean.
 
 **Compared with that exploration.** Both have folds by site and C weighted by comparable pairs. Its joint fit had +.008
 (BLCA), +.007 (BRCA), +.004 (GBMLGG), +.043 (HNSC) and +.007 (NSCLC), mean +.014; here the unweighted mean is +.017. The
