@@ -68,21 +68,20 @@ def prior_ratios(prior: Prior, config: ModelConfig) -> Ratios | None:
     """The mean log hazard ratios of the Cox branches of a prior for the inputs of a model; None: it has no branch.
 
     Genes and covariates are matched by name, and one that the prior does not read has the ratio 0. Slides have the
-    ratio 0 where the widths of the features differ.
+    ratio 0 where the prior read features of another encoder (`Prior.slides`) or of another width.
     """
     known = [member for member in prior.members.values() if member.net.cox_branch is not None]
     if not known:
         return None
-    matched = [_matched(member, config) for member in known]
+    matched = [_matched(member, config, prior.slides) for member in known]
     return {name: torch.stack([ratios[name] for ratios in matched]).mean(0) for name in matched[0]}
 
 
-def _matched(member: TrainedModel, config: ModelConfig) -> dict[str, Tensor]:
+def _matched(member: TrainedModel, config: ModelConfig, same_encoder: bool) -> dict[str, Tensor]:
     branch, read = member.net.cox_branch, member.config
     assert branch is not None
-    slides = torch.cat([branch.features, branch.spreads])
-    if read.features != config.features:
-        slides = torch.zeros(2 * config.features)
+    usable = same_encoder and read.features == config.features
+    slides = torch.cat([branch.features, branch.spreads]) if usable else torch.zeros(2 * config.features)
     ratios = {"genes": _by_name(branch.genes, read.genes, config.genes), "slides": slides.double()}
     if config.covariates:
         parts = branch.covariates.chunk(2)  # of the values and of the indicators of missing values

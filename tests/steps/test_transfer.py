@@ -1,5 +1,7 @@
 import shutil
+from pathlib import Path
 
+import h5py
 import pandas as pd
 import pytest
 
@@ -48,6 +50,12 @@ def record_tasks(module, monkeypatch):
 
     monkeypatch.setattr(module, "train", recorded)
     return tasks
+
+
+def set_encoder(features, name):
+    for path in Path(features).glob("*.h5"):
+        with h5py.File(path, "a") as file:
+            file.attrs["encoder"] = name
 
 
 def weights_inode(out):
@@ -141,3 +149,27 @@ def test_the_prior_reaches_each_task_after_its_checks(world, tmp_path, monkeypat
     with pytest.raises(DataError, match="trained on 16 patients of the cohort"):
         train(*other, settings(prior="models:/pan@champion"), tmp_path / "leak")
     assert not (tmp_path / "leak").exists()
+
+
+def test_the_number_of_workers_does_not_change_the_models(world, source, tmp_path):
+    for workers in (1, 2):
+        train(*world, settings(sources=[source], workers=workers), tmp_path / str(workers))
+    for fold in ("fold_0", "fold_1"):
+        one, two = ((tmp_path / workers / fold / "weights.safetensors").read_bytes() for workers in ("1", "2"))
+        assert one == two
+
+
+def test_a_prior_of_another_encoder_of_equal_width_has_its_slides_dropped(tmp_path, monkeypatch):
+    target = factories.folders(tmp_path / "target")
+    other = factories.folders(tmp_path / "other", patients=16, seed=4, prefix="O")
+    for folders, encoder in ((target, "hed44"), (other, "conch")):
+        set_encoder(folders[1], encoder)
+    train(*other, settings(), tmp_path / "models")
+    ensemble_files.assemble(tmp_path / "models", tmp_path / "ensemble")
+    files = PriorFiles(str(tmp_path / "ensemble"), "pan", "4")
+    monkeypatch.setattr(transfer_module, "fetch_prior", lambda address, scratch: files)
+    tasks = record_tasks(training, monkeypatch)
+    train(*target, settings(prior="models:/pan/4"), tmp_path / "out")
+    assert [task.prior.slides for task in tasks] == [False, False]
+    [member, *_] = tasks[0].prior.members.values()
+    assert member.config.features == tasks[0].config.features
