@@ -22,7 +22,7 @@ def pretraining(settings: Settings, data: str = "", version: str = "") -> Any:
     """
     if not any(source.features for source in settings.train.sources):
         hint = "list the cohorts of the model, at least one of them with features"
-        raise UsageError("no source with features to pretrain on", "params.yaml, key train.sources", hint)
+        raise UsageError("a pretraining without slides", "params.yaml, key train.sources", hint)
     parts = Stages(stages.cluster_of(settings), cache=False, version=version, external=settings.test)
     text = stages.sections_of(settings, "pretrain")
 

@@ -225,9 +225,8 @@ def sections_of(settings: Settings, trains: str = "train") -> dict[str, str]:
 
     trains  the step that reads the section train: train | pretrain
     """
-    if getattr(
-        settings.cluster.steps, trains
-    ).gpus:  # otherwise a task on a node with GPUs could train on the CPU unnoticed
+    # Without this a task on a node with GPUs could train on the CPU unnoticed.
+    if getattr(settings.cluster.steps, trains).gpus:
         settings = settings.model_copy(update={"train": settings.train.model_copy(update={"device": "cuda"})})
     fields = type(settings).model_fields.items()
     return {
