@@ -4,11 +4,14 @@ import json
 
 import pytest
 from google.protobuf import json_format
+from kfp import dsl
 
+from components.pretrain import pretrain
 from mcti import params
 from mcti.errors import UsageError
 from pipelines import submit
 from tests.pipelines.conftest import OVERRIDES, SOURCES
+from tests.training import factories
 
 
 def spec_of(*words):
@@ -51,3 +54,30 @@ def test_it_compiles_without_source_tables(tmp_path):
 def test_sources_without_features_are_refused():
     with pytest.raises(UsageError, match=r"a pretraining without slides in params\.yaml, key train\.sources"):
         submit.PIPELINES["pretraining"](params.load(None, list(OVERRIDES)), "", "")
+
+
+def test_the_component_writes_every_output_at_its_place(tmp_path):
+    sources = [
+        {"cohort": str(cohort), "features": str(features)}
+        for cohort, features, _ in (make_cohort(tmp_path / name, name) for name in ("A", "B"))
+    ]
+    train = factories.settings(workers=1, epochs=1, sources=sources)
+    split = params.SplitParams(folds=2, inner_folds=2, min_test_events=0)
+    outputs = {
+        name: dsl.Artifact(uri=str(tmp_path / "out" / name)) for name in ("cohort", "features", "folds", "models")
+    }
+    pretrain.python_func(train.model_dump_json(), split.model_dump_json(), **outputs)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir() if not path.name.endswith("-pool")) == sorted(
+        outputs
+    )
+    assert (tmp_path / "out" / "folds" / "folds.csv").is_file()
+    assert (tmp_path / "out" / "models" / "fold_1" / "model.json").is_file()
+    assert outputs["models"].metadata["folds"] == 2
+
+
+def make_cohort(root, name):
+    """Folders of a cohort with this name."""
+    made = factories.folders(root, patients=16, prefix=name, seed=ord(name))
+    path = made[0] / "cohort.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"made"', f'"{name}"'), encoding="utf-8")
+    return made
