@@ -106,9 +106,9 @@ def _info(
 
 def _check_unique(rows: Sequence[tuple[str, str]], what: str) -> None:
     """Raise DataError for the first name that is in two places; rows: (name, where)."""
-    seen: dict[str, str] = {}
+    places: dict[str, str] = {}
     for name, where in rows:
-        if name in seen:
+        if name in places:
             hint = "give each cohort its own ids and its own name (ingest.name), and list it once"
-            raise DataError(f"{what} {name!r} is also in {seen[name]}", where, hint)
-        seen[name] = where
+            raise DataError(f"{what} {name!r} is also in {places[name]}", where, hint)
+        places[name] = where

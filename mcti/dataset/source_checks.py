@@ -109,8 +109,8 @@ def check_pool(cohorts: Sequence[CohortFacts], covariates: Sequence[str] = ()) -
         _check_apart(one, other)
     first = next((one for one in cohorts if one.attributes), cohorts[0])
     _check_outcome(first, first)
-    own = SourceFiles(first.address, first.features)
-    return tuple(own if one is first else _check(first, one, False, covariates) for one in cohorts)
+    first_files = SourceFiles(first.address, first.features)
+    return tuple(first_files if one is first else _check(first, one, False, covariates) for one in cohorts)
 
 
 def _check_apart(one: CohortFacts, other: CohortFacts) -> None:

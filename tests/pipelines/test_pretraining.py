@@ -77,7 +77,7 @@ def test_the_component_writes_every_output_at_its_place(tmp_path):
 
 def make_cohort(root, name):
     """Folders of a cohort with this name."""
-    made = factories.folders(root, patients=16, prefix=name, seed=ord(name))
-    path = made[0] / "cohort.json"
+    folders = factories.folders(root, patients=16, prefix=name, seed=ord(name))
+    path = folders[0] / "cohort.json"
     path.write_text(path.read_text(encoding="utf-8").replace('"made"', f'"{name}"'), encoding="utf-8")
-    return made
+    return folders
