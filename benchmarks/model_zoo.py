@@ -28,6 +28,8 @@ from mcti.params import TrainParams
 from mcti.params.variants import ABLATIONS, COMPARATORS
 from mcti.training import folds as folding
 from mcti.training.fine_tuning import train
+from mcti.training.fit_cox_branch import with_cox_branch
+from mcti.training.run import Task
 
 ENSEMBLE = "mcti+cox"
 COX_WEIGHTS: Mapping[str, float | None] = {"mcti": 0.0, "cox_branch": 1.0, ENSEMBLE: None}
@@ -91,32 +93,47 @@ def fit(
     return lambda rows: Predictions(*baseline.predict(patients.inputs.rows(rows), months))
 
 
-def training_run(name: str) -> str:
-    """Models with the same result come from one training run (`fit_networks`)."""
+def training_run(name: str, params: TrainParams) -> str:
+    """Models with the same result come from one training run (`fit_networks`).
+
+    Without fine-tuning the network of a model with transfer is that of the model without.
+    """
     if name.removesuffix(TRANSFER) not in COX_WEIGHTS:
         return name
-    return f"{ENSEMBLE}{TRANSFER}" if name.endswith(TRANSFER) else ENSEMBLE
+    return f"{ENSEMBLE}{TRANSFER}" if name.endswith(TRANSFER) and params.fine_tuning != "none" else ENSEMBLE
 
 
 def fit_networks(
     names: Sequence[str], patients: Patients, split: RowSplit, params: TrainParams, sources: Sequence[Dataset] = ()
 ) -> dict[str, TrainedModel]:
     """Networks of one training run by the loop of `mcti train`, for its fixed number of epochs; errors as in `fit`."""
-    (run,) = {training_run(name) for name in names}
-    ensemble, transfer = run.removesuffix(TRANSFER) == ENSEMBLE, Transfer(tuple(sources))
-    if not run.endswith(TRANSFER):
-        transfer = Transfer()
-    elif not sources:
-        raise UsageError("a model with transfer needs other cohorts", "the study", "add cohorts to the folder")
+    (run,) = {training_run(name, params) for name in names}
+    ensemble = run.removesuffix(TRANSFER) == ENSEMBLE
     changes: dict[str, Any] = {"preset": NETWORKS[names[0]]} | ({} if ensemble else {"cox_weight": 0.0})
     if all(COX_WEIGHTS.get(name.removesuffix(TRANSFER)) == 1 for name in names):
         changes |= {"cox_weight": 1.0, "epochs": 1}  # the network has no weight
-    where, key = f"{run}, fold {split.fold}", ("fold", split.fold)
-    settings, bags = params.model_copy(update=changes), patients.bags(split.train)
-    model = train(folding.prepare(patients.data, bags, settings, key, where, transfer)).model
+    settings = params.model_copy(update=changes)
+    first, *rest = dict.fromkeys(name.endswith(TRANSFER) for name in names)
+    tasks = {
+        with_transfer: _task(patients, split, settings, run, sources if with_transfer else None)
+        for with_transfer in (first, *rest)
+    }
+    models = {first: train(tasks[first]).model}
+    models |= {other: with_cox_branch(models[first], tasks[other]) for other in rest}
     if not ensemble:
-        return dict.fromkeys(names, model)
-    return {name: with_cox_weight(model, COX_WEIGHTS[name.removesuffix(TRANSFER)]) for name in names}
+        return dict.fromkeys(names, models[first])
+    return {n: with_cox_weight(models[n.endswith(TRANSFER)], COX_WEIGHTS[n.removesuffix(TRANSFER)]) for n in names}
+
+
+def _task(
+    patients: Patients, split: RowSplit, settings: TrainParams, run: str, sources: Sequence[Dataset] | None
+) -> Task:
+    """The task of a training part; sources None: without transfer."""
+    if sources is not None and not sources:
+        raise UsageError("a model with transfer needs other cohorts", "the study", "add cohorts to the folder")
+    where, key = f"{run}, fold {split.fold}", ("fold", split.fold)
+    transfer = Transfer(tuple(sources or ()))
+    return folding.prepare(patients.data, patients.bags(split.train), settings, key, where, transfer)
 
 
 def with_cox_weight(model: TrainedModel, weight: float | None) -> TrainedModel:

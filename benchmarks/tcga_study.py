@@ -126,13 +126,15 @@ def source_names(args: argparse.Namespace, target: str) -> list[str]:
 def jobs(planned: Iterable[Unit]) -> list[tuple[Unit, ...]]:
     """Units that one worker does together, in the order of the first of each.
 
-    Those of one training run (`model_zoo.training_run`); with transfer also the folds of one seed, which start from the
-    same pretrained network.
+    Those of one training run (`model_zoo.training_run`); with fine-tuning also the folds of one seed, which start from
+    the same pretrained network.
     """
+    params = TrainParams.model_validate(SETTINGS)
     together: dict[tuple[str, str, str, int, int], list[Unit]] = {}
     for unit in planned:
-        fold = -1 if unit.model.endswith(model_zoo.TRANSFER) else unit.fold
-        key = (unit.cohort, unit.scheme, model_zoo.training_run(unit.model), unit.seed, fold)
+        run = model_zoo.training_run(unit.model, params)
+        fold = -1 if run.endswith(model_zoo.TRANSFER) else unit.fold
+        key = (unit.cohort, unit.scheme, run, unit.seed, fold)
         together.setdefault(key, []).append(unit)
     return [tuple(group) for group in together.values()]
 
@@ -229,7 +231,7 @@ def _do(args: argparse.Namespace, job: tuple[Unit, ...]) -> None:
 
     torch.set_num_threads(1)
     first, cohort = job[0], _cohort(args, job[0].cohort)
-    others = _sources(args, cohort) if first.model.endswith(model_zoo.TRANSFER) else ()
+    others = _sources(args, cohort) if any(unit.model.endswith(model_zoo.TRANSFER) for unit in job) else ()
     for part in cohort.folds[first.scheme]:
         if units_of_fold := tuple(unit for unit in job if unit.fold == part.fold):
             with threadpool_limits(1):

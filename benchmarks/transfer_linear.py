@@ -103,13 +103,13 @@ def branch_risks(method: str, task: Task, others: Sequence[Dataset], test: Seque
     prior = mean_branch(parts) if method == "prior" else None
     tables, new = (cox_inputs(task.fitted, task.config, bags) for bags in (task.bags, test))
     target, sources = fit_cox_branch.part(tables, task.bags), [] if prior else parts
-    ratios = cox_transfer.fit_score(target, sources, prior, task.params.seed, task.where)
+    ratios = cox_transfer.fit_score(target, sources, prior, task.params.seed, task.where).ratios
     return sum((new[name] @ ratios[name] for name in new), torch.zeros(1)).numpy()
 
 
 def mean_branch(parts: Sequence[cox_transfer.Part]) -> dict[str, torch.Tensor]:
     """The mean Cox branch of several cohorts, each fitted with the others as sources."""
-    fitted = [cox_transfer.fit_score(one, [p for p in parts if p is not one], None, 0, "prior") for one in parts]
+    fitted = [cox_transfer.fit_score(one, [p for p in parts if p is not one], None, 0, "prior").ratios for one in parts]
     return {name: torch.stack([ratios[name] for ratios in fitted]).mean(0) for name in fitted[0]}
 
 

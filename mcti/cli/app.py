@@ -12,7 +12,7 @@ SECTIONS = {
     "Data": ("settings", "ingest", "validate", "validate-features", "split", "list-sources", "data"),
     "Slides": ("inventory", "extract", "features", "heatmap", "view"),
     "Training": ("search", "train", "evaluate", "test", "model"),
-    "Registry": ("register", "promote", "approve", "rollback", "lineage", "dossier", "ledger"),
+    "Registry": ("register", "promote", "approve", "rollback", "lineage", "verify", "bundle", "dossier", "ledger"),
     "Serving": ("predict", "explain", "serve", "monitor"),
     "Operations": ("pipeline", "stack", "demo"),
 }

@@ -145,7 +145,8 @@ def _check(target: CohortFacts, source: CohortFacts, by_site: bool, covariates: 
     ranges = {str(gene): (column.min(), column.max()) for gene, column in expressions[0].items()}
     check_unit(expressions[1].median(), ranges, source.where)
     reason = reason or ("no features listed" if target.features and source.features is None else "")
-    _describe(source, len(shared), len(target.genes), reason, covariates)
+    shares = f"{len(shared)} of {len(target.genes)} genes shared"
+    _describe(source, shares, "slides used" if slides else reason and f"genes only: {reason}", covariates)
     return SourceFiles(source.address, source.features if slides else None)
 
 
@@ -251,12 +252,11 @@ def check_unit(medians: pd.Series, ranges: Mapping[str, tuple[float, float]], wh
         raise DataError(what, where, "another unit or scale of the expression: convert it to that of the cohort")
 
 
-def _describe(source: CohortFacts, shared: int, genes: int, reason: str, covariates: Sequence[str]) -> None:
+def _describe(source: CohortFacts, genes: str, slides: str, covariates: Sequence[str]) -> None:
     numeric = tables.covariate_columns(source.patients)
     absent = [name for name in covariates if not numeric.get(name)]
     parts = [f"{len(source.patients)} patients, {int(source.patients['event'].sum())} events"]
-    parts.append(f"{shared} of {genes} genes shared")
-    parts += [f"genes only: {reason}"] if reason else []
+    parts += [text for text in (genes, slides) if text]
     parts += [f"no values of {', '.join(absent)}"] if absent else []
     _log.info("%s: %s", source.where, "; ".join(parts))
 

@@ -6,12 +6,14 @@ The risks, and so the ranking and the risk groups, are those of the parent.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcti import storage
-from mcti.model.trained import Recalibration
 from mcti.registry import ensemble_files
 from mcti.registry.ensemble_index import INDEX, digest_of
+
+if TYPE_CHECKING:  # it imports torch, which the gates do not need
+    from mcti.model.trained import Recalibration
 
 _KEY = "recalibration"
 
@@ -34,7 +36,7 @@ class RecalibrationRecord:
     slope: float
 
 
-def write(folder: Path, recalibrations: Mapping[str, Recalibration], record: RecalibrationRecord, out: Path) -> str:
+def write(folder: Path, recalibrations: Mapping[str, "Recalibration"], record: RecalibrationRecord, out: Path) -> str:
     """Write the ensemble in `folder` with these recalibrations into the new folder `out`; its digest.
 
     recalibrations  {member: recalibration}, which replaces that of the training (train.recalibration_folds)

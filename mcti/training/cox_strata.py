@@ -11,17 +11,17 @@ import numpy as np
 
 from mcti.arrays import FloatArray, IntArray
 from mcti.model import cox
-from mcti.training.cox_design import HALF_WHITENED, Design, Ratios, Scaled
+from mcti.training.cox_design import HALF_WHITENED, Design, Scaled
 from mcti.training.cox_inputs import Tables
-from mcti.training.cox_transfer import LARGEST_SLOPE, PENALTIES, Part
+from mcti.training.cox_transfer import LARGEST_SLOPE, PENALTIES, Part, Score
 
 _log = logging.getLogger(__name__)
 
 
-def fit_strata(tables: Tables, cohorts: Sequence[Part], seed: int, where: str = "") -> Ratios:
-    """Log hazard ratios of the inputs of a pool, learned from comparisons of patients of one cohort alone.
+def fit_strata(tables: Tables, cohorts: Sequence[Part], seed: int, where: str = "") -> Score:
+    """The score of the inputs of a pool, learned from comparisons of patients of one cohort alone.
 
-    tables   of all patients of the pool, standardised together; a unit of the result is the spread within a cohort
+    tables   of all patients of the pool, standardised together; its unit is then the spread within a cohort
     cohorts  the same patients by cohort, standardised within each
     seed     of the inner folds
     """
@@ -35,7 +35,8 @@ def fit_strata(tables: Tables, cohorts: Sequence[Part], seed: int, where: str = 
     beta = cox.stratified_coefficients(strata, penalty)
     slope = _slope(strata, _held_out(strata, beta, penalty, seed))
     _log.info("%s: Cox model of %d cohorts, slope %.2f", where, len(cohorts), slope)
-    return {name: slope * values for name, values in design.ratios(beta, Scaled.fit(tables)).items()}
+    ratios = {name: slope * values for name, values in design.ratios(beta, Scaled.fit(tables)).items()}
+    return Score(ratios, {"slope": slope})
 
 
 def _held_out(strata: Sequence[cox.Stratum], beta: FloatArray, penalty: float, seed: int) -> list[FloatArray]:

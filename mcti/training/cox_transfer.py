@@ -13,7 +13,7 @@ docs/decisions/0007-transfer-cox.md contains the measurements that the numbers o
 
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,9 +27,7 @@ from mcti.training.cox_inputs import Tables
 _log = logging.getLogger(__name__)
 
 PENALTIES = {WHITENED: 300.0, HALF_WHITENED: 100.0}
-"""Ridge penalty of each kind of axes, in units of events."""
-PENALTY_FACTORS = (1.0, 0.1, 0.3, 3.0)
-"""Factors of the penalties of the own score to choose from; the first is favoured."""
+"""Ridge penalty of each kind of axes, in units of events; fixed, as a choice inside the training part ranked worse."""
 SOURCE_WEIGHTS = (0.25, 0.0, 0.1, 1.0)
 """Weights of the likelihood of each source relative to that of the training part, to choose from; 0: no transfer."""
 PRIOR_WEIGHTS = (0.5, 0.0, 0.25, 1.0)
@@ -63,25 +61,37 @@ class Candidate:
         return Candidate(ratios, self.held_out + share * other.held_out)
 
 
-def fit_score(target: Part, sources: Sequence[Part], prior: Ratios | None, seed: int, where: str = "") -> Ratios:
-    """Log hazard ratios of the inputs of a training part `target`, learned from it, the sources and the prior.
+@dataclass(frozen=True)
+class Score:
+    """A fitted score, and the choices that it was fitted with.
+
+    ratios  log hazard ratios of the inputs
+    choice  source_weight and prior_weight (0: no transfer), and slope, as JSON values
+    """
+
+    ratios: Ratios
+    choice: Mapping[str, float]
+
+
+def fit_score(target: Part, sources: Sequence[Part], prior: Ratios | None, seed: int, where: str = "") -> Score:
+    """The score of a training part `target`, learned from it, the sources and the prior.
 
     prior  log hazard ratios of the same tables; None: there is no prior
     seed   of the inner folds
     """
     scaled = Scaled.fit(target.tables)
     fits = _Fits(target, scaled, prior, cox.inner_folds(target.event, cox.INNER_FOLDS, seed))
-    alone = [fits.own_score(factor, 0.0) for factor in PENALTY_FACTORS]
-    first = favoured_or_better([fits.gain(one) for one in alone])
+    alone = fits.own_score(0.0)
     joint = _Joint.fit(scaled, sources) if sources else None
     weights = list(itertools.product(SOURCE_WEIGHTS if sources else (0.0,), PRIOR_WEIGHTS if prior else (0.0,)))
-    factor = PENALTY_FACTORS[first]
-    candidates = [fits.candidate(joint, pair, factor, alone[first]) for pair in weights]
+    candidates = [fits.candidate(joint, pair, alone) for pair in weights]
     chosen = favoured_or_better([fits.gain(one) for one in candidates])
     slope = fits.slope(candidates[chosen])
-    text = "%s: Cox model with penalty factor %g, source weight %g, prior weight %g, slope %.2f"
-    _log.info(text, where, factor, *weights[chosen], slope)
-    return {name: slope * values for name, values in candidates[chosen].ratios.items()}
+    source_weight, prior_weight = weights[chosen]
+    text = "%s: Cox model with source weight %g, prior weight %g, slope %.2f"
+    _log.info(text, where, source_weight, prior_weight, slope)
+    ratios = {name: slope * values for name, values in candidates[chosen].ratios.items()}
+    return Score(ratios, {"source_weight": source_weight, "prior_weight": prior_weight, "slope": slope})
 
 
 def favoured_or_better(gains: Sequence[float]) -> int:
@@ -115,21 +125,18 @@ class _Fits:
         score = None if prior is None else sum((tables[n] @ prior[n] for n in tables), torch.zeros(1)).numpy()
         self._prior_score = score
 
-    def candidate(
-        self, joint: _Joint | None, weights: tuple[float, float], factor: float, own_fit: Candidate
-    ) -> Candidate:
-        """The score with these weights of sources and prior."""
+    def candidate(self, joint: _Joint | None, weights: tuple[float, float], alone: Candidate) -> Candidate:
+        """The score with these weights of sources and prior; alone: the own score without prior."""
         source_weight, prior_weight = weights
         if joint is None or not source_weight:
-            return self.own_score(factor, prior_weight) if prior_weight else own_fit
+            return self.own_score(prior_weight) if prior_weight else alone
         strata = [replace(stratum, weight=source_weight) for stratum in joint.sources]
-        return self._cross_fit(joint.design, strata, PENALTIES[HALF_WHITENED], prior_weight).plus(own_fit, OWN_SHARE)
+        return self._cross_fit(joint.design, strata, PENALTIES[HALF_WHITENED], prior_weight).plus(alone, OWN_SHARE)
 
-    def own_score(self, factor: float, prior_weight: float) -> Candidate:
+    def own_score(self, prior_weight: float) -> Candidate:
         """The score of the training part alone: the sum of the fits along both kinds of axes."""
         first, second = (
-            self._cross_fit(self._design(axes), [], factor * penalty, prior_weight)
-            for axes, penalty in PENALTIES.items()
+            self._cross_fit(self._design(axes), [], penalty, prior_weight) for axes, penalty in PENALTIES.items()
         )
         return first.plus(second, 1.0)
 

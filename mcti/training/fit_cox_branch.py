@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -18,26 +18,30 @@ from mcti.model.trained import TrainedModel
 from mcti.training.cox_design import Ratios
 from mcti.training.cox_inputs import GENE_LIMIT, Tables, cox_inputs, source_inputs
 from mcti.training.cox_strata import fit_strata
-from mcti.training.cox_transfer import Part, fit_score
+from mcti.training.cox_transfer import Part, Score, fit_score
 from mcti.training.run import Task
 
 
-def with_cox_branch(model: TrainedModel, task: Task) -> TrainedModel:
-    """The ensemble of the trained model of a task and a ridge Cox model; the network's weights do not change."""
+def with_cox_branch(model: TrainedModel, task: Task) -> tuple[TrainedModel, Mapping[str, float]]:
+    """The ensemble of the trained model of a task and a ridge Cox model, and the choices of the Cox fit.
+
+    The network's weights do not change; the choices are those of `mcti.training.cox_transfer.Score`.
+    """
     config = dataclasses.replace(model.config, cox_branch=True)
     branch = CoxBranch(config)
-    fit_branch(branch, model, task)
+    choice = fit_branch(branch, model, task)
     branch.cox_weight.fill_(task.params.cox_weight)
     net = copy.deepcopy(model.net)
     net.config, net.cox_branch = config, branch
-    return TrainedModel(net, config, model.fitted)
+    return TrainedModel(net, config, model.fitted), choice
 
 
 @torch.no_grad()
-def fit_branch(branch: CoxBranch, model: TrainedModel, task: Task) -> None:
-    """Fit the log hazard ratios of the branch and the corresponding base hazards."""
+def fit_branch(branch: CoxBranch, model: TrainedModel, task: Task) -> Mapping[str, float]:
+    """Fit the log hazard ratios of the branch and the corresponding base hazards; the choices of the fit."""
     tables = cox_inputs(model.fitted, model.config, task.bags)
-    ratios = fit_ratios(tables, model.config, task)
+    score = fit_ratios(tables, model.config, task)
+    ratios = score.ratios
     branch.gene_limit.fill_(GENE_LIMIT)
     branch.genes.copy_(ratios["genes"])
     if "covariates" in ratios:
@@ -48,10 +52,11 @@ def fit_branch(branch: CoxBranch, model: TrainedModel, task: Task) -> None:
     branch.spread_offset.copy_(tables["slides"].mean(0)[len(features) :] @ spreads)
     scores = torch.stack([tables[name] @ ratios[name] for name in tables]).sum(0) - branch.spread_offset
     branch.base.copy_(base_logits(scores, task.bags, model.fitted.edges, model.config.head))
+    return score.choice
 
 
-def fit_ratios(tables: Tables, config: ModelConfig, task: Task) -> Ratios:
-    """The log hazard ratios of the `tables` of the task's training part, learned with its sources and its prior."""
+def fit_ratios(tables: Tables, config: ModelConfig, task: Task) -> Score:
+    """The score of the `tables` of the task's training part, learned with its sources and its prior."""
     from threadpoolctl import threadpool_limits
 
     others = [source_part(config, source, task.params.gene_transform) for source in task.sources]
@@ -66,21 +71,20 @@ def prior_ratios(prior: Prior, config: ModelConfig) -> Ratios | None:
     """The mean log hazard ratios of the Cox branches of a prior for the inputs of a model; None: it has no branch.
 
     Genes and covariates are matched by name, and one that the prior does not read has the ratio 0. Slides have the
-    ratio 0 where the widths of the features differ.
+    ratio 0 where the prior read features of another encoder (`Prior.slides`) or of another width.
     """
     known = [member for member in prior.members.values() if member.net.cox_branch is not None]
     if not known:
         return None
-    matched = [_matched(member, config) for member in known]
+    matched = [_matched(member, config, prior.slides) for member in known]
     return {name: torch.stack([ratios[name] for ratios in matched]).mean(0) for name in matched[0]}
 
 
-def _matched(member: TrainedModel, config: ModelConfig) -> dict[str, Tensor]:
+def _matched(member: TrainedModel, config: ModelConfig, same_encoder: bool) -> dict[str, Tensor]:
     branch, read = member.net.cox_branch, member.config
     assert branch is not None
-    slides = torch.cat([branch.features, branch.spreads])
-    if read.features != config.features:
-        slides = torch.zeros(2 * config.features)
+    usable = same_encoder and read.features == config.features
+    slides = torch.cat([branch.features, branch.spreads]) if usable else torch.zeros(2 * config.features)
     ratios = {"genes": _by_name(branch.genes, read.genes, config.genes), "slides": slides.double()}
     if config.covariates:
         parts = branch.covariates.chunk(2)  # of the values and of the indicators of missing values

@@ -137,6 +137,7 @@ def _record(
         "reference": reference.spec(),
         "trained_bag_cap": outcome.bag_cap,  # below train.bag_cap where the GPU had too little memory for it
         **({} if outcome.fine_tuning is None else {"fine_tuning": dict(outcome.fine_tuning)}),
+        **({} if outcome.cox_fit is None else {"cox_fit": dict(outcome.cox_fit)}),
     }
 
 

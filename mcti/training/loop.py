@@ -42,12 +42,14 @@ class Outcome:
     history  one row per epoch, means over the patients of the epoch
     bag_cap  patches per patient in training: the setting, or less where the GPU had too little memory
     fine_tuning  how the network uses a pretrained one, as JSON values; None: it does not
+    cox_fit  choices of the fit of the Cox branch (`mcti.training.cox_transfer.Score`); None: there is no branch
     """
 
     model: TrainedModel
     history: tuple[Mapping[str, float], ...]
     bag_cap: int
     fine_tuning: Mapping[str, Any] | None = None
+    cox_fit: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,10 @@ def train(
         net = run.state.kept()
         assert isinstance(net, MCTI | Comparator)
         model = TrainedModel(net, task.config, task.fitted)
+        choice = None
         if task.params.cox_weight:
-            model = fit_cox_branch.with_cox_branch(model, task)
-        return Outcome(model, tuple(run.state.history), run.state.bag_cap)
+            model, choice = fit_cox_branch.with_cox_branch(model, task)
+        return Outcome(model, tuple(run.state.history), run.state.bag_cap, cox_fit=choice)
 
 
 def finish(

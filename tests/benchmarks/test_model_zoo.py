@@ -112,6 +112,21 @@ def test_the_sources_reach_the_network():
     assert not np.allclose(alone, transferred)
 
 
+def test_without_fine_tuning_one_run_gives_the_models_with_and_without_transfer():
+    """The same bits as of a run for each; only the Cox branch learns from the sources."""
+    names = ("mcti+cox", "mcti+cox transfer")
+    together = model_zoo.fit_networks(names, made(), PART, PARAMS, others())
+    for name in names:
+        alone = model_zoo.fit_networks([name], made(), PART, PARAMS, others())[name].net.state_dict()
+        shared = together[name].net.state_dict()
+        assert shared.keys() == alone.keys()
+        assert all(torch.equal(value, alone[key]) for key, value in shared.items())
+    one, two = (together[name].net.state_dict() for name in names)
+    different = {key for key, value in one.items() if not torch.equal(value, two[key])}
+    assert "cox_branch.genes" in different
+    assert all(key.startswith("cox_branch.") for key in different)
+
+
 @pytest.mark.parametrize("end", ["", " transfer"])
 def test_the_cox_branch_alone_needs_no_trained_network(end):
     """With the other models of its training run, or alone: the same predictions."""

@@ -9,6 +9,7 @@ import pytest
 
 from mcti.params import PromoteParams, RegisterParams
 from tests.registry.factories import Run
+from tests.registry.trust.factories import write_site
 
 SLOW = ("mlflow", "torch", "pandas", "sklearn", "sksurv", "scipy", "matplotlib", "great_expectations", "optuna", "kfp")
 NAME = "started"
@@ -19,6 +20,7 @@ COMMANDS = (  # in this order: the last one moves the aliases
     ("lineage", "kfp-run:none"),
     ("promote", "--name", NAME, "--version", "2", "--dry-run"),
     ("promote", "--name", NAME, "--repair", "--dry-run"),
+    ("verify", f"models:/{NAME}@champion", "--set", "trust.keys=trust.yaml"),
     ("rollback", "--name", NAME),
 )
 CODE = """
@@ -40,15 +42,17 @@ def imported(command, folder):
 
 @pytest.fixture(scope="module")
 def registered(running, tmp_path_factory):
-    """A model with two versions, both promoted; the registry is in the stack."""
+    """A model with two versions, both signed and promoted; the registry is in the stack. A folder with trust.yaml."""
     from pathlib import Path
 
     from mcti.local import settings
+    from mcti.registry.trust import keys
     from mcti.steps.promote.step import promote
     from mcti.steps.register import register
 
     root, before = tmp_path_factory.mktemp("registered"), dict(os.environ)
     settings.activate(Path(running.folder).parent, force=True)
+    os.environ[keys.KEY] = str(write_site(root)[0])
     lax = PromoteParams(min_events=2, bootstrap=100, margin=-1, alpha=0.4, ibs_margin=1, calibration_margin=1,
                         group_margin=1, max_latency_ratio=100, benchmark_patches=20)  # fmt: skip
     for seed in (0, 1):

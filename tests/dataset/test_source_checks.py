@@ -91,7 +91,7 @@ def test_sound_sources_are_accepted_with_one_line_each(world, caplog):
     line = caplog.messages[0]
     assert line.startswith("source source (")
     assert "24 patients" in line
-    assert "40 of 40 genes shared" in line
+    assert "40 of 40 genes shared; slides used" in line
     assert "no values of grade" in line
     assert len(caplog.messages) == 2
 

@@ -5,19 +5,24 @@ import dataclasses
 import pytest
 import torch
 
+from mcti.errors import DataError
 from mcti.model.comparators import build
 from mcti.model.cox_branch import CoxBranch
-from tests.model.cases import batch, config, network
+from mcti.model.trained import Fitted, Scale, TrainedModel
+from tests.model.cases import FEATURES, GENES, batch, config, network
 
+LIMIT = 0.8
+"""Of standardised genes, so that some of the test's genes are beyond it."""
 OF = dataclasses.replace(config(covariates=("age", "sex")), cox_branch=True)
 
 
 def filled(share: float) -> CoxBranch:
     path = CoxBranch(OF)
     for seed, (name, buffer) in enumerate(path.named_buffers()):
-        if name != "cox_weight":
+        if name not in ("cox_weight", "gene_limit"):
             buffer.copy_(torch.randn(buffer.shape, generator=torch.Generator().manual_seed(seed)))
     path.cox_weight.fill_(share)
+    path.gene_limit.fill_(LIMIT)
     return path
 
 
@@ -30,7 +35,7 @@ def test_the_score_is_the_sum_of_its_parts_for_each_patient_alone():
         gone = [float(value != value) for value in covariates[row]]
         rows = patches[row, :size].numpy()
         wanted = float(rows.mean(0) @ path.features.numpy() + rows.std(0) @ path.spreads.numpy() - path.spread_offset)
-        wanted += float(genes[row] @ path.genes)
+        wanted += float(genes[row].clip(-LIMIT, LIMIT) @ path.genes)
         wanted += sum(v * float(c) for v, c in zip([*known, *gone], path.covariates, strict=True))
         assert abs(float(scores[row]) - wanted) < 1e-5
 
@@ -40,7 +45,7 @@ def test_missing_inputs_have_no_contribution():
     absent = torch.tensor([True, False])
     scores = path.scores(patches, mask, genes, None, absent, ~absent)
     only_slides = path.tiles(patches[0, :3]).sum()
-    torch.testing.assert_close(scores, torch.stack([only_slides, genes[1] @ path.genes]))
+    torch.testing.assert_close(scores, torch.stack([only_slides, genes[1].clip(-LIMIT, LIMIT) @ path.genes]))
 
 
 @pytest.mark.parametrize("block", [2, 100])
@@ -79,3 +84,17 @@ def test_before_the_fit_nothing_changes():
 
 def test_it_is_no_weight_that_training_would_move():
     assert not list(CoxBranch(OF).parameters())
+
+
+def test_a_model_without_a_limit_of_the_genes_is_refused():
+    """Earlier versions had none: their predictions with the limit would be others."""
+    scales = [Scale(torch.zeros(size), torch.ones(size)) for size in (len(GENES), FEATURES)]
+    covariates = Scale(torch.zeros(2), torch.ones(2))
+    trained = TrainedModel(build(OF), OF, Fitted(*scales, (0.0, 5.0, 10.0, 20.0, 60.0), covariates))
+    state = dict(trained.net.state_dict())
+    del state["cox_branch.gene_limit"]
+    with pytest.raises(DataError, match=r"cox_branch\.gene_limit") as caught:
+        TrainedModel.from_state(state, trained.spec(), "fold_0/model.json")
+    assert str(caught.value).count("\n") == 0
+    assert caught.value.where == "fold_0/model.json"
+    assert "an earlier version of mcti made this model: train it again" in caught.value.hint

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from mcti.errors import DataError, UsageError
-from mcti.registry import ensemble_files, mlflow_client, models, tracking
+from mcti.registry import ensemble_files, models, tracking
 from tests.registry.factories import Run
 
 
@@ -39,9 +39,9 @@ def ensemble(tmp_path_factory):
 def fetch_with(monkeypatch, tmp_path, folder, tags):
     """`fetch` of version 2 with these tags, whose files are those of `folder`."""
     version = SimpleNamespace(name="lung-os", version="2", tags=tags)
-    monkeypatch.setattr(tracking, "service", lambda: contextlib.nullcontext())
+    client = SimpleNamespace(download_version=lambda *_: folder)
+    monkeypatch.setattr(tracking, "service", lambda: contextlib.nullcontext(client))
     monkeypatch.setattr(models, "version_at", lambda *_: version)
-    monkeypatch.setattr(mlflow_client, "download", lambda *_: folder)
     return models.fetch("models:/lung-os@champion", tmp_path)
 
 

@@ -1,5 +1,7 @@
 import shutil
+from pathlib import Path
 
+import h5py
 import pandas as pd
 import pytest
 
@@ -50,11 +52,18 @@ def record_tasks(module, monkeypatch):
     return tasks
 
 
+def set_encoder(features, name):
+    for path in Path(features).glob("*.h5"):
+        with h5py.File(path, "a") as file:
+            file.attrs["encoder"] = name
+
+
 def weights_inode(out):
     return (out / "fold_0" / "weights.safetensors").stat().st_ino
 
 
-def test_each_fold_is_trained_with_the_sources_and_records_them(world, source, tmp_path, monkeypatch):
+def test_each_fold_is_trained_with_the_sources_and_records_them(world, source, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", logger="mcti")
     tasks, out = record_tasks(training, monkeypatch), tmp_path / "out"
     train(*world, settings(sources=[source]), out)
     assert len(tasks) == 2
@@ -66,6 +75,9 @@ def test_each_fold_is_trained_with_the_sources_and_records_them(world, source, t
     [record] = storage.read_json(out / "fold_0" / "model.json")["sources"]
     assert record["patients"] == sorted(hashed(f"S-{number:03}") for number in range(12))
     assert (record["shared_genes"], record["genes"], record["slides"]) == (5, 5, 12)
+    choice = storage.read_json(out / "fold_0" / "model.json")["cox_fit"]
+    [values] = [line.args[1:] for line in caplog.records if line.msg.startswith("%s: Cox") and line.args[0] == "fold 0"]
+    assert tuple(choice[n] for n in ("source_weight", "prior_weight", "slope")) == values
 
 
 def test_a_moved_source_trains_nothing_again_and_a_changed_one_does(world, source, tmp_path):
@@ -137,3 +149,27 @@ def test_the_prior_reaches_each_task_after_its_checks(world, tmp_path, monkeypat
     with pytest.raises(DataError, match="trained on 16 patients of the cohort"):
         train(*other, settings(prior="models:/pan@champion"), tmp_path / "leak")
     assert not (tmp_path / "leak").exists()
+
+
+def test_the_number_of_workers_does_not_change_the_models(world, source, tmp_path):
+    for workers in (1, 2):
+        train(*world, settings(sources=[source], workers=workers), tmp_path / str(workers))
+    for fold in ("fold_0", "fold_1"):
+        one, two = ((tmp_path / workers / fold / "weights.safetensors").read_bytes() for workers in ("1", "2"))
+        assert one == two
+
+
+def test_a_prior_of_another_encoder_of_equal_width_has_its_slides_dropped(tmp_path, monkeypatch):
+    target = factories.folders(tmp_path / "target")
+    other = factories.folders(tmp_path / "other", patients=16, seed=4, prefix="O")
+    for folders, encoder in ((target, "hed44"), (other, "conch")):
+        set_encoder(folders[1], encoder)
+    train(*other, settings(), tmp_path / "models")
+    ensemble_files.assemble(tmp_path / "models", tmp_path / "ensemble")
+    files = PriorFiles(str(tmp_path / "ensemble"), "pan", "4")
+    monkeypatch.setattr(transfer_module, "fetch_prior", lambda address, scratch: files)
+    tasks = record_tasks(training, monkeypatch)
+    train(*target, settings(prior="models:/pan/4"), tmp_path / "out")
+    assert [task.prior.slides for task in tasks] == [False, False]
+    [member, *_] = tasks[0].prior.members.values()
+    assert member.config.features == tasks[0].config.features

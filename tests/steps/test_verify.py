@@ -17,7 +17,7 @@ from mcti.steps.promote.step import promote
 from mcti.steps.register import register
 from mcti.steps.verify import bundle, verify
 from tests.registry.factories import Run
-from tests.registry.trust.factories import new_key, private_pem, public_pem
+from tests.registry.trust.factories import write_site
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 PARAMS = PromoteParams(min_events=1, bootstrap=100)
@@ -31,13 +31,9 @@ def run(tmp_path_factory):
 @pytest.fixture
 def site(tmp_path, monkeypatch):
     """A site with a signing key and a trust file; its policy is `lineage`."""
-    key = new_key()
-    (tmp_path / "key.pem").write_bytes(private_pem(key))
-    monkeypatch.setenv(keys.KEY, str(tmp_path / "key.pem"))
-    lines = "".join(f"    {line}\n" for line in public_pem(key).decode().splitlines())
-    text = f"keys:\n- id: site\n  roles: [model, lineage, gate]\n  public_key: |\n{lines}"
-    (tmp_path / "trust.yaml").write_text(text)
-    return TrustParams(require="lineage", keys=str(tmp_path / "trust.yaml"))
+    key_file, trust_file = write_site(tmp_path)
+    monkeypatch.setenv(keys.KEY, str(key_file))
+    return TrustParams(require="lineage", keys=str(trust_file))
 
 
 def registered(run, name, tmp_path):

@@ -22,7 +22,7 @@ def tables(parts, shift=0.0):
 
 def test_the_effect_that_two_cohorts_share_is_found():
     parts = [cohort(0), cohort(1)]
-    ratios = fit_strata(tables(parts), parts, seed=7)["genes"]
+    ratios = fit_strata(tables(parts), parts, seed=7).ratios["genes"]
     assert float(ratios[0]) == pytest.approx(1, abs=0.25)
     assert float(ratios[1:].abs().max()) < 0.15
 
@@ -30,8 +30,10 @@ def test_the_effect_that_two_cohorts_share_is_found():
 def test_a_difference_between_cohorts_has_no_influence():
     """Another unit of the times of one cohort changes nothing: patients of two cohorts are not compared."""
     parts, later = [cohort(0), cohort(1)], [cohort(0), cohort(1, baseline=1000.0)]
-    assert torch.equal(fit_strata(tables(parts), parts, 7)["genes"], fit_strata(tables(later), later, 7)["genes"])
-    shifted = fit_strata(tables(parts, shift=5.0), later, seed=7)["genes"]
+    assert torch.equal(
+        fit_strata(tables(parts), parts, 7).ratios["genes"], fit_strata(tables(later), later, 7).ratios["genes"]
+    )
+    shifted = fit_strata(tables(parts, shift=5.0), later, seed=7).ratios["genes"]
     assert float(shifted[0]) == pytest.approx(1, abs=0.25), "per standard deviation within a cohort"
 
 
@@ -39,4 +41,4 @@ def test_opposite_effects_cancel():
     parts = [cohort(0), cohort(0)]
     opposite = Part({"genes": -parts[1].tables["genes"]}, parts[1].event, parts[1].time_months)
     parts = [parts[0], opposite]
-    assert float(fit_strata(tables(parts), parts, seed=7)["genes"].abs().max()) < 0.05
+    assert float(fit_strata(tables(parts), parts, seed=7).ratios["genes"].abs().max()) < 0.05

@@ -8,7 +8,7 @@ from typing import Any
 
 from mcti import storage
 from mcti.errors import DataError
-from mcti.registry import ensemble_index, evidence, ledger, mlflow_client, models, promotion
+from mcti.registry import ensemble_index, evidence, ledger, models, promotion
 from mcti.registry.gates import PROMOTE
 from mcti.registry.ledger import LedgerEntry
 from mcti.registry.trust import model_signature
@@ -109,7 +109,8 @@ class RegisteredVersion(Material):
         """
         if self.local is not None:
             return self.local
-        folder = mlflow_client.download(self.address, self.scratch / "model") / "artifacts" / "ensemble"
+        downloaded = self.client.download_version(self.name, str(self.number), self.scratch / "model")
+        folder = Path(downloaded) / "artifacts" / "ensemble"
         if not (folder / ensemble_index.INDEX).is_file():
             hint = "restore its files from a backup of the bucket, or register the model again"
             raise DataError(f"{ensemble_index.INDEX} is missing", self.address, hint)
@@ -153,7 +154,7 @@ class RegisteredVersion(Material):
         if not evidence.names(self._run_id, name):
             return None
         self.scratch.mkdir(parents=True, exist_ok=True)
-        return mlflow_client.download(f"runs:/{self._run_id}/{name}", self.scratch)
+        return Path(self.client.download_file(self._run_id, name, self.scratch))
 
     @property
     def _run_id(self) -> str:

@@ -48,6 +48,15 @@ def trusting(key, name="site", roles=ALL_ROLES, **fields):
     return TrustFile.model_validate({"keys": [entry]})
 
 
+def write_site(folder):
+    """A new key in `folder` that the trust file next to it permits to sign everything; the paths of both."""
+    key, (key_file, trust_file) = new_key(), (folder / "key.pem", folder / "trust.yaml")
+    key_file.write_bytes(private_pem(key))
+    lines = "".join(f"    {line}\n" for line in public_pem(key).decode().splitlines())
+    trust_file.write_text(f"keys:\n- id: site\n  roles: [{', '.join(ALL_ROLES)}]\n  public_key: |\n{lines}")
+    return key_file, trust_file
+
+
 def certificate(subject, issuer, *, is_authority, days=(-365, 365), signs=True):
     """A certificate. subject, issuer: (name, key); days: validity relative to `TIME`; signs: its key usage."""
     at = datetime.datetime.fromisoformat(TIME)

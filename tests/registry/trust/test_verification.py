@@ -108,7 +108,7 @@ def weights_index_and_digest(v):
     path = v.ensemble / "ensemble.json"
     index = json.loads(path.read_text())
     for member in index["members"]:
-        index["members"][member] = ensemble_files._file_hashes(v.ensemble / member)
+        index["members"][member] = ensemble_files.file_hashes(v.ensemble / member)
     path.write_text(json.dumps(index))
     v.tags[models.DIGEST] = ensemble_files.digest_of(index)
 
