@@ -6,7 +6,8 @@ Prints C within five folds by site (Harrell, weighted by comparable pairs) of th
        and the differences from it of the Cox branch alone (no network): without transfer, with the other cohorts as
        sources, with a Cox branch of the other cohorts as prior, and with sources whose outcomes are permuted; for whole
        training parts and for a share of each, and the mean over the cohorts with its interval by resampled patients.
-No cohort's test folds enter a choice: the weights are chosen inside each training part.
+The weights are chosen inside each training part. The lists that they are chosen from, axes and penalties were picked
+with these cohorts in view (docs/decisions/0007-transfer-cox.md), so that gains measured on them are optimistic.
 """
 
 import argparse

@@ -122,6 +122,7 @@ def weighted_cox_branch():
 PAST = (draw(2, FEATURES, seed=1), draw(2, FEATURES, seed=4), draw(2, 2, WIDTH, seed=2), draw(2, 2, seed=3))
 """Inputs of the head that bypass the U-Net: mean patch, focus, gene tokens, covariates."""
 WHOLE = (draw(2, 4, FEATURES), draw(2, 3, seed=1), draw(2, 1, seed=2))
+COHORTS = {"first": ("a", "b"), "second": ("a", "b", "c")}
 COMPARATOR = config("mcat", features=FEATURES, genes=GENES, width=WIDTH, critical=3, tokens=2, gene_width=3,
               missing=True,
               heads=2, covariates=("age",), dropout=0.0, gene_dropout=0.0, gene_entropy=1e9,
@@ -172,8 +173,7 @@ def test_every_module_of_the_package_has_a_case():
         classes = inspect.getmembers(module, inspect.isclass)
         modules = {module_class for _, module_class in classes if issubclass(module_class, nn.Module)}
         checked |= {module_class for module_class in modules if module_class.__module__ == info.name}
-    # CohortNetworks has no layer of its own: it selects tensors of networks that have a case.
-    assert checked - {Comparator, CohortNetworks} == set(CASES)
+    assert checked - {Comparator, CohortNetworks} == set(CASES)  # the second one is checked below
 
 
 @pytest.mark.parametrize("module_class", CASES, ids=lambda module_class: module_class.__name__)
@@ -193,3 +193,36 @@ def test_gradients_by_inputs_and_weights_are_those_of_finite_differences(module_
 
     leaves = [value.clone().requires_grad_() for value in (*inputs, *weights.values())]
     assert gradcheck(output, leaves, atol=1e-6, rtol=1e-4, fast_mode=True)  # along random directions
+
+
+def test_gradients_of_the_networks_of_cohorts_are_those_of_networks_of_their_own():
+    """A shared weight has the sum over the cohorts, a weight of one cohort the gradient of its network."""
+    configs = {name: config(**WITHOUT_SKIP | {"classes": classes}) for name, classes in COHORTS.items()}
+    nets = CohortNetworks(configs, {name: torch.full((4,), 0.2) for name in COHORTS}).double()
+    for weight in nets.parameters():
+        nn.init.normal_(weight, std=0.5)
+    sum(total(nets(name, WHOLE[0], BAG, *WHOLE[1:2], covariates=WHOLE[2])) for name in COHORTS).backward()
+    sums = {name: torch.zeros_like(tensor) for name, tensor in nets.shared_tensors().items()}
+    for name, of_cohort in configs.items():
+        net, tensors = network.MCTI(of_cohort).double(), nets.own_tensors(name)
+        net.load_state_dict({**nets.shared_tensors(), **tensors})
+        total(net(WHOLE[0], BAG, *WHOLE[1:2], covariates=WHOLE[2])).backward()
+        for key, weight in net.named_parameters():
+            if key in tensors:
+                torch.testing.assert_close(gradient(tensors[key]), gradient(weight))
+            else:
+                sums[key] += gradient(weight)
+    assert any(bool(one.any()) for one in sums.values())
+    for key, weight in nets.shared.named_parameters():
+        torch.testing.assert_close(gradient(weight), sums[key])
+
+
+def gradient(weight):
+    """0 where the backward pass did not reach the weight."""
+    return torch.zeros_like(weight) if weight.grad is None else weight.grad
+
+
+def total(prediction):
+    """A scalar that depends on every output, other outputs with other weights."""
+    outputs = (prediction.hazard_logits, prediction.subtype_logits)
+    return sum((output * draw(*output.shape, seed=7)).sum() for output in outputs)
