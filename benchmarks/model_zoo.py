@@ -119,7 +119,7 @@ def fit_networks(
         for with_transfer in (first, *rest)
     }
     models = {first: train(tasks[first]).model}
-    models |= {other: with_cox_branch(models[first], tasks[other]) for other in rest}
+    models |= {other: with_cox_branch(models[first], tasks[other])[0] for other in rest}
     if not ensemble:
         return dict.fromkeys(names, models[first])
     return {n: with_cox_weight(models[n.endswith(TRANSFER)], COX_WEIGHTS[n.removesuffix(TRANSFER)]) for n in names}

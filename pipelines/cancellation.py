@@ -23,7 +23,7 @@ _COMPLETED = "completed\n"
 def cancel(settings: Settings, pipeline: str, runner: str, run: str) -> None:
     """Stop the tasks of a local run; release the lease and close the MLflow run, as the exit task does on a cluster.
 
-    pipeline    training | retraining | inference
+    pipeline    training | retraining | inference | pretraining
     runner      subprocess | docker
     """
     _kill_tasks(runner, run)

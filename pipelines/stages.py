@@ -10,6 +10,7 @@ from components.evaluate import evaluate as evaluate_component
 from components.extract import extract as extract_component
 from components.ingest import ingest as ingest_component
 from components.monitor import monitor as monitor_component
+from components.pretrain import pretrain as pretrain_component
 from components.promote import promote as promote_component
 from components.register import register as register_component
 from components.search import search as search_component
@@ -100,6 +101,10 @@ class Stages:
         """The champion checked on the new patients; its output is true where it must be retrained."""
         return self.configure(monitor_component(params=monitor, model=model, **inputs), "monitor", cache=False)
 
+    def pretrain(self, train: Any, split: Any) -> dsl.PipelineTask:
+        """The cohorts of `train.sources` as one, with folds and models; never cached, since a source may change."""
+        return self.configure(pretrain_component(params=train, split=split), "pretrain", cache=False)
+
     def search(self, sections: Artifacts, inputs: Artifacts, keys: Artifacts) -> Any:
         """The best settings: from one task, or from `cluster.search_workers` tasks that share a PostgreSQL study."""
         arguments = {"params": sections["search"], "train": sections["train"], "key": keys["folds"], **inputs}
@@ -141,7 +146,26 @@ class Stages:
             self.configure(model, "train")
         merged = merge_models(key=key, parts=dsl.Collected(model.outputs["model"]))
         models = self.configure(merged, "utility").outputs["whole"]
-        evaluated = evaluate_component(params=sections["evaluate"], key=key, models=models, **inputs)
+        self.evaluate_and_promote(sections, {**inputs, "models": models}, keys, cohort_checked, data, lease)
+
+    def evaluate_and_promote(
+        self,
+        sections: Artifacts,
+        inputs: Artifacts,
+        keys: Artifacts,
+        cohort_checked: dsl.PipelineTask,
+        data: Any,
+        lease: Any = "",
+    ) -> None:
+        """From trained folds to a registered version that the gates have evaluated.
+
+        sections    settings of evaluate, register and promote as JSON text
+        inputs      cohort, features, folds, models
+        keys        hashes of what `best` and `evaluation` depend on; empty without a cache
+        The others  as of `train_and_promote`
+        """
+        models = inputs["models"]
+        evaluated = evaluate_component(params=sections["evaluate"], key=keys["best"], **inputs)
         report = self.configure(evaluated, "evaluate").outputs["report"]
         reports = {"evaluation": report, "validation": cohort_checked.outputs["report"]}
         plots = self.configure(visualize(key=keys["evaluation"], evaluation=report), "utility")
@@ -196,9 +220,13 @@ def _text(section: str, text: str) -> str:
     return result_text(section, text) if section in RESULT_NEUTRAL else text
 
 
-def sections_of(settings: Settings) -> dict[str, str]:
-    """Each section of a step as JSON text; the same settings give the same text. A task with GPUs requires CUDA."""
-    if settings.cluster.steps.train.gpus:  # otherwise a task on a node with GPUs could train on the CPU unnoticed
+def sections_of(settings: Settings, trains: str = "train") -> dict[str, str]:
+    """Each section of a step as JSON text; the same settings give the same text. A task with GPUs requires CUDA.
+
+    trains  the step that reads the section train: train | pretrain
+    """
+    # Without this a task on a node with GPUs could train on the CPU unnoticed.
+    if getattr(settings.cluster.steps, trains).gpus:
         settings = settings.model_copy(update={"train": settings.train.model_copy(update={"device": "cuda"})})
     fields = type(settings).model_fields.items()
     return {

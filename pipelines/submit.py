@@ -15,6 +15,7 @@ from mcti.params import ExtractParams, IngestParams, Settings
 from mcti.steps.retraining import pinned_to
 from pipelines import checks, client
 from pipelines.inference import inference
+from pipelines.pretraining import pretraining
 from pipelines.retraining import retraining
 from pipelines.training import training
 
@@ -22,6 +23,7 @@ PIPELINES: dict[str, Callable[[Settings, str, str], Any]] = {
     "training": training,
     "retraining": retraining,
     "inference": inference,
+    "pretraining": pretraining,
 }
 
 
@@ -31,7 +33,7 @@ def compile_to(
     """Write a pipeline of these settings as YAML; the same settings give the same bytes.
 
     data        version of the sources; None: the MD5 that DVC recorded next to their folder, or none
-    pipeline    training | retraining | inference
+    pipeline    training | retraining | inference | pretraining
     local       for a run on this machine: folders of it may be sources
 
     Raises
@@ -39,7 +41,10 @@ def compile_to(
     """
     if pipeline not in PIPELINES:
         raise UsageError(f"unknown pipeline {pipeline!r}", "--kind", did_you_mean(pipeline, PIPELINES))
-    version_of_data = versions.source_md5(settings.ingest.clinical) if data is None else data
+    if pipeline == "pretraining":  # it reads no source tables
+        version_of_data = ""
+    else:
+        version_of_data = versions.source_md5(settings.ingest.clinical) if data is None else data
     settings = _with_pinned_sources(settings, version_of_data, pipeline)
     name = f"{settings.cluster.pipeline}-{pipeline}"
     build = PIPELINES[pipeline]

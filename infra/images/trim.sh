@@ -78,11 +78,11 @@ import importlib
 import io
 import boto3
 for name in (
-    "cv2", "defusedxml.ElementTree", "great_expectations", "h5py", "imagecodecs", "jinja2", "kfp.dsl.executor_main", "lap", "matplotlib.backends.backend_pdf",
+    "cryptography.x509.verification", "cv2", "defusedxml.ElementTree", "great_expectations", "h5py", "imagecodecs", "jinja2", "kfp.dsl.executor_main", "lap", "matplotlib.backends.backend_pdf",
     "matplotlib.backends.backend_svg", "matplotlib.pyplot", "mlflow.pyfunc", "mlflow.pyfunc.scoring_server", "mlflow.artifacts",
     "mlflow.tracking", "onnx.helper", "onnx.numpy_helper", "onnxruntime", "openslide", "optuna.importance", "ot", "ot.batch", "pandas",
     "prometheus_client", "prometheus_client.core", "pyarrow.dataset", "pyarrow.parquet", "PIL.ImageDraw", "PIL.JpegImagePlugin", "PIL.PngImagePlugin", "PIL.TiffImagePlugin", "psutil",
-    "psycopg", "pydantic.dataclasses", "pydicom", "pydicom.encaps", "rich.progress", "safetensors.torch", "scipy.stats", "simplejpeg", "sklearn.cluster", "sklearn.decomposition",
+    "psycopg", "pydantic.dataclasses", "pydicom", "pydicom.encaps", "requests", "rich.progress", "safetensors.torch", "scipy.stats", "simplejpeg", "sklearn.cluster", "sklearn.decomposition",
     "sklearn.linear_model", "sksurv.compare", "sksurv.datasets", "sksurv.ensemble", "sksurv.linear_model", "sksurv.metrics",
     "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql", "tifffile", "torch.distributed", "torch.optim",
     "torch.utils.checkpoint", "torch.utils.flop_counter", "typer.main", "uvicorn", "uvicorn.loops.auto", "uvicorn.protocols.http.auto", "yaml",

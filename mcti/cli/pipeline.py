@@ -17,7 +17,9 @@ Host = Annotated[
     str, typer.Option("--host", metavar="URL", envvar="KF_PIPELINES_ENDPOINT", help="Address of the API server.")
 ]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Id of the run, as `mcti pipeline submit` printed it.")]
-Pipeline = Annotated[str, typer.Option("--kind", metavar="NAME", help="Pipeline: training | retraining | inference.")]
+Pipeline = Annotated[
+    str, typer.Option("--kind", metavar="NAME", help="Pipeline: training | retraining | inference | pretraining.")
+]
 Namespace = Annotated[
     str | None,
     typer.Option("--namespace", metavar="NAME", help="Namespace of the runs: that of your profile in multi-user mode."),

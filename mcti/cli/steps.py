@@ -169,6 +169,20 @@ def list_sources(context: CommandContext, out: OutFile = "data/source_files.json
     return step(context.settings.train, Path(out))
 
 
+@command(group, "pretrain")
+def pretrain(context: CommandContext, out: OutFolder, dry_run: DryRun = False) -> object:
+    """Train one model per fold over the cohorts of train.sources, as a prior for other cohorts (docs/transfer.md).
+
+    Example: mcti pretrain --out pan-cancer
+    """
+    section, folds = context.settings.train, context.settings.split
+    if dry_run:
+        return context.plan({f"source {one.cohort}": one.cohort for one in section.sources}, section, out)
+    from mcti.steps.pretrain import pretrain as step
+
+    return step(section, folds, Path(out), progress=context.progress)
+
+
 @command(group, "train")
 def train(
     context: CommandContext,

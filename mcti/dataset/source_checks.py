@@ -98,6 +98,21 @@ def check_sources(
     return tuple(_check(target, source, by_site, covariates) for source in sources)
 
 
+def check_pool(cohorts: Sequence[CohortFacts], covariates: Sequence[str] = ()) -> tuple[SourceFiles, ...]:
+    """Check that cohorts can be trained on together, against the first one with features; a line about each other one.
+
+    The features of a cohort with another encoder are not used.
+
+    Raises DataError as `check_sources`, for a cohort that cannot be used with the first one.
+    """
+    for one, other in combinations(cohorts, 2):
+        _check_apart(one, other)
+    first = next((one for one in cohorts if one.attributes), cohorts[0])
+    _check_outcome(first, first)
+    first_files = SourceFiles(first.address, first.features)
+    return tuple(first_files if one is first else _check(first, one, False, covariates) for one in cohorts)
+
+
 def _check_apart(one: CohortFacts, other: CohortFacts) -> None:
     """Two sources must not have a patient in common."""
     first, second = (set(map(str, source.patients["patient_id"])) for source in (one, other))

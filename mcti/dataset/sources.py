@@ -1,6 +1,6 @@
 """Sources of transfer: other cohorts that training learns from, loaded in the gene vocabulary of the target."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mcti.cohort import tables
@@ -23,13 +23,23 @@ class Transfer:
 
     sources  other cohorts, raw, with the genes of the target
     prior    the registered model to start from
+    by_cohort  whether the sources are the cohorts of the training part itself: its patients, one source per cohort
     """
 
     sources: tuple[Dataset, ...] = ()
     prior: Prior | None = None
+    by_cohort: bool = False
 
 
 NO_TRANSFER = Transfer()
+
+
+def cohorts_of(data: Dataset, cohort_of: Mapping[str, str], patients: Sequence[str]) -> Transfer:
+    """The cohorts of a training part, for a training within each of them; cohort_of: name by patient."""
+    names = sorted({cohort_of[patient] for patient in patients})
+    parts = {name: {p: data.bags[p] for p in patients if cohort_of[p] == name} for name in names}
+    sources = [replace(data, bags=bags, cohort={**data.cohort, "name": name}) for name, bags in parts.items()]
+    return Transfer(tuple(sources), by_cohort=True)
 
 
 def load_sources(

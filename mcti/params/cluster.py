@@ -79,6 +79,7 @@ class TaskTable(Params):
     split: TaskParams = TaskParams(cpu="1", memory="2Gi", timeout_minutes=15)
     search: TaskParams = TaskParams(cpu="4", memory="16Gi", timeout_minutes=720, shared_memory="2Gi")
     train: TaskParams = TaskParams(cpu="4", memory="16Gi", retries=3, timeout_minutes=720, shared_memory="2Gi")
+    pretrain: TaskParams = TaskParams(cpu="4", memory="32Gi", retries=3, timeout_minutes=1440, shared_memory="2Gi")
     evaluate: TaskParams = TaskParams(cpu="2", memory="8Gi", timeout_minutes=120)
     register_: TaskParams = Field(TaskParams(cpu="1", memory="4Gi", timeout_minutes=30), alias="register")
     test: TaskParams = TaskParams(cpu="2", memory="8Gi", timeout_minutes=120)
@@ -137,7 +138,7 @@ class ClusterParams(Params):
     pipeline: str = Field(
         "mcti",
         pattern=r"^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$",
-        description="name of the pipelines; -training, -retraining or -inference follows",
+        description="name of the pipelines; -training, -retraining, -inference or -pretraining follows",
     )
     experiment: str = Field("mcti", min_length=1, description="KFP experiment of the runs")
     kfp_version: str = Field(

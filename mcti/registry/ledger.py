@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
@@ -79,8 +80,12 @@ def length(model: str) -> int:
     return len(storage.addresses(folder(model)))
 
 
-def append(entries: list[LedgerEntry], **fields: Any) -> LedgerEntry:
+def append(
+    entries: list[LedgerEntry], *, sign: Callable[[LedgerEntry], None] | None = None, **fields: Any
+) -> LedgerEntry:
     """Write the next entry after `entries`, as they were read.
+
+    sign  stores a signature of the entry before it is written: where signing fails, there is no entry
 
     Raises
     s3.Conflict when another writer added an entry since they were read.
@@ -99,6 +104,8 @@ def append(entries: list[LedgerEntry], **fields: Any) -> LedgerEntry:
         who=approvals.actor(),
         **fields,
     ).with_hash()
+    if sign is not None:
+        sign(entry)
     address = _address(entry)
     try:
         s3.put(address, to_bytes(entry), only_if_absent=True)

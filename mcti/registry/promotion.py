@@ -4,7 +4,7 @@ The aliases must be those of the last entry. A promotion that is interrupted bef
 happened; one that is interrupted afterwards is completed by `repair`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,9 +42,17 @@ class Aliases:
 
 
 def decide(
-    client: Any, entries: list[LedgerEntry], version: Any, evaluation: GateEvaluation, evidence: Mapping[str, Any]
+    client: Any,
+    entries: list[LedgerEntry],
+    version: Any,
+    evaluation: GateEvaluation,
+    evidence: Mapping[str, Any],
+    *,
+    sign: Callable[[LedgerEntry], None] | None = None,
 ) -> LedgerEntry:
     """Record the decision about `version` after `entries`, as `verified_entries` gave them, and move the aliases.
+
+    sign  as in `ledger.append`
 
     Raises
     s3.Conflict when another decision was recorded since `entries` were read; no alias was moved.
@@ -58,7 +66,7 @@ def decide(
     if evaluation.outcome == PROMOTE:
         aliases = Aliases(int(version.version), aliases.champion)
     record = {**evaluation.model_dump(mode="json"), **evidence}
-    return _write(client, entries, evaluation.outcome, name, int(version.version), aliases, record)
+    return _write(client, entries, evaluation.outcome, name, int(version.version), aliases, record, sign)
 
 
 def rollback(client: Any, name: str) -> LedgerEntry:
@@ -134,9 +142,11 @@ def _write(
     version: int,
     aliases: Aliases,
     evidence: Mapping[str, Any],
+    sign: Callable[[LedgerEntry], None] | None = None,
 ) -> LedgerEntry:
     entry = ledger.append(
         entries,
+        sign=sign,
         action=action,
         model=name,
         version=version,

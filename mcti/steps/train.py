@@ -50,6 +50,7 @@ class FoldJob:
     trace: Path | None = None
     search: Mapping[str, Any] | None = None
     transfer: "TransferFiles | None" = None
+    by_cohort: bool = False
 
 
 @logged
@@ -65,6 +66,7 @@ def train(  # noqa: PLR0913  (a step: inputs, params, out, options)
     fold: int | None = None,
     profile: Path | None = None,
     refit: bool = False,
+    by_cohort: bool = False,
     progress: Progress | None = None,
 ) -> TrainResult:
     """Train one model per fold; a finished fold is kept, and an interrupted one resumes.
@@ -82,6 +84,7 @@ def train(  # noqa: PLR0913  (a step: inputs, params, out, options)
     fold     train this fold alone; the other folds do not change
     refit    train one model on all patients of the split instead, out/refit, with the settings of the folds; there are
              no test patients, so its evidence is that of the folds (docs/registry.md)
+    by_cohort  train within each cohort of the column `cohort` (the step `pretrain`); the settings have no sources
     profile  file for the trace of a few steps of the first fold
     """
     from mcti.cohort.folds import read_folds
@@ -109,7 +112,7 @@ def train(  # noqa: PLR0913  (a step: inputs, params, out, options)
         transfer_files(cohort, features, split, jobs[0].params) as transfer,
         Pool(_train_job, workers, len(jobs)) as pool,
     ):
-        summaries = pool.map([replace(job, transfer=transfer) for job in jobs], progress)
+        summaries = pool.map([replace(job, transfer=transfer, by_cohort=by_cohort) for job in jobs], progress)
     result = _result(summaries, jobs[0].params)
     if process.first:
         _remove_leftovers(Path(out), keep=None if fold is not None or refit else numbers)
@@ -133,10 +136,14 @@ def _job(
 
 
 def _train_job(job: FoldJob, channel: "Channel") -> "FoldSummary":
-    from mcti.steps.transfer import NO_FILES, load_transfer
+    from mcti.steps.transfer import NO_FILES, load_cohorts, load_transfer
     from mcti.training.folds import train_fold
 
     data = _load(job.cohort, job.features, job.params.modalities)
+    if job.by_cohort:
+        transfer = load_cohorts(job.cohort, data, job.split.train)
+    else:
+        transfer = load_transfer(job.transfer or NO_FILES, data.genes, job.params.modalities)
     return train_fold(
         data,
         job.split,
@@ -146,7 +153,7 @@ def _train_job(job: FoldJob, channel: "Channel") -> "FoldSummary":
         progress=channel.progress,
         trace=job.trace,
         search=job.search,
-        transfer=load_transfer(job.transfer or NO_FILES, data.genes, job.params.modalities),
+        transfer=transfer,
     )
 
 

@@ -7,9 +7,11 @@ from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from mcti.cohort import tables
 from mcti.cohort.folds import Folds
+from mcti.dataset.bags import Dataset
 from mcti.dataset.source_checks import CohortFacts, check_prior, check_sources
-from mcti.dataset.sources import SourceFiles, Transfer, load_sources
+from mcti.dataset.sources import SourceFiles, Transfer, cohorts_of, load_sources
 from mcti.params import TrainParams
 from mcti.registry.priors import PriorFiles, fetch_prior, read_prior
 from mcti.storage import Location
@@ -58,6 +60,13 @@ def _checked_prior(address: str, target: CohortFacts, scratch: Path) -> PriorFil
 def load_transfer(files: TransferFiles, genes: Sequence[str], modalities: str) -> Transfer:
     """The sources and the prior in memory, read once per process; genes: of the target, in its order."""
     return _load(files, tuple(genes), modalities)
+
+
+def load_cohorts(cohort: Location, data: Dataset, patients: Sequence[str]) -> Transfer:
+    """The cohorts of a training part, by the column `cohort` of the table of patients."""
+    table = tables.read_patients(cohort)
+    names = dict(zip(table["patient_id"].astype(str), table["cohort"].astype(str), strict=True))
+    return cohorts_of(data, names, patients)
 
 
 @lru_cache(maxsize=1)

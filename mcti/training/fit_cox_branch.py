@@ -17,6 +17,7 @@ from mcti.model.prior import Prior
 from mcti.model.trained import TrainedModel
 from mcti.training.cox_design import Ratios
 from mcti.training.cox_inputs import GENE_LIMIT, Tables, cox_inputs, source_inputs
+from mcti.training.cox_strata import fit_strata
 from mcti.training.cox_transfer import Part, Score, fit_score
 from mcti.training.run import Task
 
@@ -61,6 +62,8 @@ def fit_ratios(tables: Tables, config: ModelConfig, task: Task) -> Score:
     others = [source_part(config, source, task.params.gene_transform) for source in task.sources]
     prior = None if task.prior is None else prior_ratios(task.prior, config)
     with threadpool_limits(1):  # several threads would change the order of summation
+        if task.by_cohort:
+            return fit_strata(tables, others, task.params.seed, task.where)
         return fit_score(part(tables, task.bags), others, prior, task.params.seed, task.where)
 
 

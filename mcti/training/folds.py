@@ -128,7 +128,8 @@ def prepare(
     config = configure(data, bags, params, features=len(fitted.features.mean))
     if config.covariates:
         fitted = dataclasses.replace(fitted, covariates=fit_covariates(bags, config.covariates))
-    return Task(bags, fitted, config, params, seed_key, where, validation, transfer.sources, transfer.prior)
+    task = Task(bags, fitted, config, params, seed_key, where, validation, transfer.sources, transfer.prior)
+    return dataclasses.replace(task, by_cohort=transfer.by_cohort)
 
 
 def recalibrate(

@@ -53,6 +53,7 @@ class Task:
     validation  patients held out of the training part, whose loss decides when to stop; empty without early stopping
     sources     other cohorts to learn from, raw, with the genes of the target (mcti/dataset/sources.py)
     prior       the registered model to start from
+    by_cohort   whether the sources are the cohorts of the training part itself (mcti/dataset/sources.py)
     start       trained weights that training starts from; None: fresh weights
     """
 
@@ -66,6 +67,7 @@ class Task:
     sources: Sequence[Dataset] = ()
     prior: Prior | None = None
     start: Start | None = None
+    by_cohort: bool = False
 
 
 class Run:

@@ -10,12 +10,19 @@ from mcti.redaction import hashed
 def transfer_digests(transfer: Transfer) -> dict[str, Any]:
     """The digests of sources and prior for the identity of a result; empty without any."""
     sources, prior = transfer.sources, transfer.prior
+    if transfer.by_cohort:
+        return {"cohorts": {source.cohort["name"]: source.version for source in sources}}
     digests: dict[str, Any] = {"sources": [source.version for source in sources]} if sources else {}
     return digests if prior is None else {**digests, "prior": prior.digest}
 
 
 def transfer_record(transfer: Transfer) -> dict[str, Any]:
-    """The entries `sources` and `prior` of model.json; patients by the SHA-256 of their ids. Empty without any."""
+    """The entries `sources` and `prior` of model.json; patients by the SHA-256 of their ids. Empty without any.
+
+    The cohorts of the training part itself are no sources.
+    """
+    if transfer.by_cohort:
+        return {}
     sources, prior = transfer.sources, transfer.prior
     record: dict[str, Any] = {"sources": [_source_record(source) for source in sources]} if sources else {}
     if prior is None:

@@ -30,7 +30,7 @@ def _is_mounted(folder: str, cluster: ClusterParams) -> bool:
 RULES = (
     Rule(
         "readable-sources",
-        "the tasks search and train stop with an error: a pod reads only S3 and the folders of cluster.claims",
+        "search, train and pretrain stop with an error: a pod reads only S3 and the folders of cluster.claims",
         "Kubernetes 1.35: a pod has the files of its image and of its volumes",
         unreadable,
     ),

@@ -101,6 +101,7 @@ def test_what_the_steps_import_has_its_bytecode(engine, image):
         "import mcti.steps.evaluate.step, mcti.steps.explain.step, mcti.steps.extract, mcti.steps.ingest\n"
         "import mcti.steps.monitor, mcti.steps.train, mcti.steps.validate\n"
         "import mcti.steps.predict.step, mcti.steps.promote.step, mcti.steps.search.step\n"
+        "import mcti.registry.rest_client, mcti.steps.register, mcti.steps.serve, mcti.steps.verify\n"
         "torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))])\n"
         "from pathlib import Path\n"
         "files = {m.__spec__.cached for m in list(sys.modules.values()) if getattr(m, '__spec__', None)}\n"

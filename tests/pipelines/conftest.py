@@ -23,6 +23,7 @@ OVERRIDES = (
     "cluster.remote=s3://mcti-data/dvc",
     "train.epochs=3",
 )
+SOURCES = "train.sources=[{cohort: s3://a/cohort, features: s3://a/features}, {cohort: s3://b/cohort, features: s3://b/features}]"
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from mcti.params.quantities import amount
 from pipelines import checks, submit
 from pipelines.checks import pods, size
 from pipelines.checks.document import read
-from tests.pipelines.conftest import DATA, OVERRIDES
+from tests.pipelines.conftest import DATA, OVERRIDES, SOURCES
 from tests.pipelines.violations import VIOLATIONS, rewritten_parameter, root_user
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ def check_changed(ir, tmp_path, change, cluster):
 @pytest.mark.parametrize("pipeline", submit.PIPELINES)
 @pytest.mark.parametrize("more", [[], ["cluster.search_workers=3", STUDY], ["cluster.extract_shards=40"]])
 def test_every_pipeline_satisfies_every_rule(pipeline, more, tmp_path):
-    settings = params.load(None, [*OVERRIDES, *more])
+    settings = params.load(None, [*OVERRIDES, SOURCES, *more])
     submit.compile_to(settings, DATA, tmp_path / "file.yaml", pipeline)
     report = checks.check(tmp_path / "file.yaml", settings.cluster)
     assert report.violations == ()

@@ -15,7 +15,7 @@ from mcti.params import from_json
 from mcti.params.result_settings import VARIABLE, neutral_text
 from pipelines import submit
 from pipelines.training import training
-from tests.pipelines.conftest import DATA, OVERRIDES
+from tests.pipelines.conftest import DATA, OVERRIDES, SOURCES
 
 
 def _executor(ir, name):
@@ -63,15 +63,15 @@ def _upstream(tasks, name):
 
 @pytest.mark.parametrize(
     ("pipeline", "branches"),
-    [("training", 1), ("retraining", 3), ("inference", 1)],
-    ids=["training", "retraining", "inference"],
+    [("training", 1), ("retraining", 3), ("inference", 1), ("pretraining", 1)],
+    ids=["training", "retraining", "inference", "pretraining"],
 )
 @pytest.mark.parametrize("remote", ["s3://mcti-data/dvc", "null"])
 def test_every_branch_ends_with_a_task_that_depends_on_all_others(pipeline, branches, remote):
     """KFP skips every task behind a skipped branch, so each branch has a separate last task, which is never cached."""
     if pipeline == "retraining" and remote == "null":
         pytest.skip("retraining needs a remote")
-    settings = params.load(None, [*OVERRIDES, f"cluster.remote={remote}"])
+    settings = params.load(None, [*OVERRIDES, SOURCES, f"cluster.remote={remote}"])
     spec = json_format.MessageToDict(submit.PIPELINES[pipeline](settings, DATA, "").pipeline_spec)
     dags = [part["dag"]["tasks"] for part in spec["components"].values() if "dag" in part]
     ends = [(tasks, name) for tasks in dags for name in tasks if name.startswith("conclude")]
@@ -133,7 +133,7 @@ def test_limits_may_be_above_requests():
 def test_loop_items_have_the_type_of_the_parameter_that_they_feed(ir, settings):
     """The API server refuses a STRING item for an integer parameter; kfp.local converts it."""
     url = "postgresql://mcti@postgres.mcti/optuna"
-    parallel = params.load(None, [*OVERRIDES, "cluster.search_workers=3", f"search.storage={url}"])
+    parallel = params.load(None, [*OVERRIDES, SOURCES, "cluster.search_workers=3", f"search.storage={url}"])
     loops = 0
     for pipeline in submit.PIPELINES.values():
         spec = json_format.MessageToDict(pipeline(parallel, DATA, "").pipeline_spec)
@@ -296,7 +296,7 @@ def test_no_result_is_reused_for_an_image_without_a_digest():
 
 def test_workers_of_the_search_share_one_study_and_one_task_collects(settings):
     url = "postgresql://mcti@postgres.mcti/optuna"
-    parallel = params.load(None, [*OVERRIDES, "cluster.search_workers=3", f"search.storage={url}"])
+    parallel = params.load(None, [*OVERRIDES, SOURCES, "cluster.search_workers=3", f"search.storage={url}"])
     spec = json_format.MessageToDict(training(parallel, DATA).pipeline_spec)
     tasks = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     (loop,) = [name for name, task in tasks.items() if "for-loop" in name and "create-study" in str(task)]

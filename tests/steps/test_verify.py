@@ -6,14 +6,15 @@ import os
 import subprocess
 
 import pytest
+import yaml
 
 from mcti import s3
 from mcti.cli import main
-from mcti.errors import DataError, NotEnoughEvidence, Rejected, Untrusted
+from mcti.errors import DataError, NotEnoughEvidence, OperationalError, Rejected, Untrusted
 from mcti.params import PredictParams, PromoteParams, RegisterParams, TrustParams
 from mcti.registry import ledger, models, tracking
 from mcti.registry.trust import keys, policy
-from mcti.steps.promote.step import promote
+from mcti.steps.promote.step import promote, repair
 from mcti.steps.register import register
 from mcti.steps.verify import bundle, verify
 from tests.registry.factories import Run
@@ -176,3 +177,54 @@ def test_openssl_verifies_the_signature_with_the_public_key_alone(run, servers_o
                    check=True, capture_output=True)  # fmt: skip
     command = ["openssl", "dgst", "-sha256", "-verify", str(tmp_path / "p.pem"), "-signature"]
     subprocess.run([*command, str(tmp_path / "signature"), str(tmp_path / "signed")], check=True, capture_output=True)
+
+
+def test_serve_accepts_a_promoted_version_and_refuses_one_that_is_not(run, servers_of, site, tmp_path):
+    from tests.registry.http_client import BIN, expected, post, records, running
+
+    registered(run, "at-site", tmp_path)
+    policy_of_site = ["--set", "trust.require=lineage", "--set", f"trust.keys={site.keys}"]
+    words = [str(BIN / "mcti"), "serve", "--model", "models:/at-site@challenger", *policy_of_site]
+    done = subprocess.run([*words, "--port", "0"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 12, done.stderr
+    assert "gate: unsigned" in done.stderr, "no decision has promoted it"
+    promoted("at-site", site)
+    with running(tmp_path / "serve.log", *words) as address:
+        status, response = post(address, {"dataframe_records": records(run)})
+    assert status == 200
+    ensemble = policy.fetch("models:/at-site@champion", tmp_path / "again", site)
+    assert response["predictions"] == expected(run, ensemble)
+
+
+def test_where_signing_fails_no_decision_is_recorded_and_no_alias_moves(run, servers_of, site, tmp_path, monkeypatch):
+    registered(run, "no-kms", tmp_path)
+    (tmp_path / "key.pub").write_text(yaml.safe_load((tmp_path / "trust.yaml").read_text())["keys"][0]["public_key"])
+    with monkeypatch.context() as patch:
+        patch.delenv(keys.KEY)
+        patch.setenv(keys.COMMAND, "false")
+        patch.setenv(keys.PUBLIC_KEY, str(tmp_path / "key.pub"))
+        with pytest.raises(OperationalError, match="exit code 1"):
+            promote("no-kms", PARAMS, trust=site)
+    with tracking.service() as client:
+        assert models.version_by_alias(client, "no-kms", models.CHAMPION) is None
+    assert ledger.read("no-kms") == []
+    promoted("no-kms", site)
+    assert verify("models:/no-kms@champion", site).exit_code == 0
+
+
+def test_a_promotion_that_ends_after_its_entry_has_its_signature(run, servers_of, site, tmp_path, monkeypatch):
+    registered(run, "ended", tmp_path)
+    put = s3.put
+
+    def ended_after(address, *arguments, **options):
+        put(address, *arguments, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(s3, "put", ended_after)
+        with pytest.raises(KeyboardInterrupt):
+            promote("ended", PARAMS, trust=site)
+    assert len(ledger.read("ended")) == 1
+    repair("ended")
+    verified = verify("models:/ended@champion", site)
+    assert set(states(verified).values()) == {"verified"}

@@ -30,7 +30,7 @@ def sign_version(material: RegisteredVersion, signer: Signer) -> None:
 
 
 def sign_decision(client: Any, version: Any, entry: LedgerEntry, signer: Signer) -> None:
-    """Sign the statement of a gate decision about a version, as the ledger recorded it.
+    """Sign the statement of a gate decision about a version, before the ledger records it.
 
     Raises OperationalError when the command that signs fails.
     """

@@ -127,6 +127,7 @@ def promote(
     Untrusted when the version does not satisfy `trust`.
     Rejected, NotEnoughEvidence when a gate rejects or lacks evidence; the message has the numbers.
     DataError when there is no such model or version, or ledger and aliases disagree.
+    OperationalError when the command that signs fails; there is no entry, and no alias was moved.
     s3.Conflict when another promotion was written first.
     """
     looser = [] if agreed is None else strictness.less_strict(params, agreed)
@@ -258,10 +259,12 @@ def _decide(
     record: dict[str, Any],
     signer: Signer | None,
 ) -> LedgerEntry:
-    entry = promotion.decide(client, entries, challenger, evaluation, record)
+    def sign(entry: LedgerEntry) -> None:
+        if signer is not None:
+            signing.sign_decision(client, challenger, entry, signer)
+
+    entry = promotion.decide(client, entries, challenger, evaluation, record, sign=sign)
     tracking.log_json(client, models.run_of(challenger), f"promotion/entry_{entry.number}.json", entry)
-    if signer is not None:
-        signing.sign_decision(client, challenger, entry, signer)
     return entry
 
 

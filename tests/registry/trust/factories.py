@@ -100,7 +100,7 @@ class Version(Material):
     megabytes: int = 0  # random bytes instead of the weights of each fold, which no verification loads
 
     def __post_init__(self):
-        run = Run(self.root / "run", folds=self.folds)
+        self.run = run = Run(self.root / "run", folds=self.folds)
         if self.megabytes:
             for path in run.models.glob("fold_*/weights.safetensors"):
                 path.write_bytes(os.urandom(self.megabytes * 2**20))
