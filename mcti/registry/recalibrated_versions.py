@@ -10,14 +10,20 @@ from typing import Any
 from mcti import storage
 from mcti.registry import (
     approvals,
+    card,
     evidence,
     external_validations,
+    lineage,
+    mlbom,
     mlflow_client,
     models,
     recalibrated_ensemble,
     tracking,
 )
 from mcti.registry.recalibrated_ensemble import RecalibrationRecord
+from mcti.registry.trust import keys, model_signature, signing
+from mcti.registry.trust.keys import Signer
+from mcti.registry.trust.material import RegisteredVersion
 
 PARENT, PARENT_DIGEST = "mcti.parent_version", "mcti.parent_digest"
 _CARD = "card"
@@ -28,13 +34,16 @@ def create(parent_address: str, folder: Path, digest: str) -> int:
     """Register the recalibrated ensemble in `folder` as a version of its parent's model, with the alias challenger.
 
     Its run contains the evaluation of the parent: the risks of both are equal. Repeated calls result in one version.
+    It is signed where the environment configures a key (trust/keys.py).
 
     Raises
+    UsageError when the signing key cannot be used.
     DataError when there is no such parent, or it has other weights than those that were recalibrated.
     OperationalError when the registry does not respond.
     """
     record = recalibrated_ensemble.read(folder)
     assert record is not None, "the step writes the record"
+    signer = keys.from_environment()
     with tracking.service() as client:
         parent = models.version_at(client, parent_address)
         models.require_digest(parent, record.parent)
@@ -42,8 +51,16 @@ def create(parent_address: str, folder: Path, digest: str) -> int:
         if version is None:
             version = _create(client, parent, folder, _tags(parent, digest, record), record)
         client.update_model_version(parent.name, version.version, _description(client, parent, record))
+        if signer is not None:
+            _sign(client, parent.name, version.version, folder, signer)
         client.set_registered_model_alias(parent.name, models.CHALLENGER, version.version)
     return int(version.version)
+
+
+def _sign(client: Any, name: str, number: str, folder: Path, signer: Signer) -> None:
+    version = models.version_by_number(client, name, int(number))
+    with tempfile.TemporaryDirectory(prefix="mcti-sign-") as scratch:
+        signing.sign_version(RegisteredVersion(client, version, Path(scratch), folder), signer)
 
 
 def _create(client: Any, parent: Any, folder: Path, tags: Mapping[str, str], record: RecalibrationRecord) -> Any:
@@ -54,7 +71,9 @@ def _create(client: Any, parent: Any, folder: Path, tags: Mapping[str, str], rec
         tempfile.TemporaryDirectory(prefix="mcti-recalibrate-") as scratch,
         tracking.run(experiment, f"recalibrate-{digest[:8]}", tags) as run_id,
     ):
-        tracking.log_files(_copied(run.info.run_id, digest, record, Path(scratch)))
+        folders = _copied(run.info.run_id, Path(scratch))
+        _renew_card(folders[_CARD], folder, tags, record)
+        tracking.log_files({path: name for name, path in folders.items()})
         mlflow.log_params(run.data.params)
         mlflow.log_metrics(run.data.metrics)
         rows = {"patients": len(record.patients), "events": record.events}
@@ -64,15 +83,23 @@ def _create(client: Any, parent: Any, folder: Path, tags: Mapping[str, str], rec
         return models.create_version(parent.name, address, {**tags, models.RUN: run_id})
 
 
-def _copied(run_id: str, digest: str, record: RecalibrationRecord, scratch: Path) -> dict[Path, str]:
-    """Evaluation and card of the parent's run: {folder: name among the artifacts}; the card has the new digest."""
-    folders = {mlflow_client.download(f"runs:/{run_id}/{name}", scratch): name for name in (evidence.FOLDER, _CARD)}
-    (card,) = (folder / "card.json" for folder, name in folders.items() if name == _CARD)
-    document = storage.read_json(card)
+def _copied(run_id: str, scratch: Path) -> dict[str, Path]:
+    """Copies of the evaluation and the card of the parent's run, by their names among the artifacts."""
+    names = (evidence.FOLDER, _CARD)
+    return {name: mlflow_client.download(f"runs:/{run_id}/{name}", scratch) for name in names}
+
+
+def _renew_card(cards: Path, folder: Path, tags: Mapping[str, str], record: RecalibrationRecord) -> None:
+    """Write card and ML-BOM in `cards` again: of the ensemble in `folder`, with the numbers of the recalibration."""
+    document = storage.read_json(cards / "card.json")
     numbers = {name: value for name, value in asdict(record).items() if name != "patients"}
-    changed = {"lineage": {**document["lineage"], "digest": digest}, "recalibration": numbers}
-    storage.write_json(card, document | changed)
-    return folders
+    data = document["lineage"]["data"] | {"recalibration": record.cohort_md5}
+    changed = {"lineage": {**document["lineage"], "digest": tags[models.DIGEST], "data": data}}
+    document |= {**changed, "recalibration": numbers}
+    storage.write_json(cards / "card.json", document)
+    (cards / "card.md").write_text(card.markdown(document), encoding="utf-8")
+    materials = mlbom.build(document, model_signature.file_hashes(folder), tags.get(lineage.SOURCE, ""))
+    storage.write_json(cards / mlbom.FILE, materials)
 
 
 def _tags(parent: Any, digest: str, record: RecalibrationRecord) -> dict[str, str]:

@@ -6,13 +6,16 @@ import pytest
 
 from mcti import storage
 from mcti.errors import DataError, NotEnoughEvidence, Rejected
-from mcti.params import EvaluateParams, PromoteParams, RegisterParams
+from mcti.params import EvaluateParams, PromoteParams, RegisterParams, TrustParams
 from mcti.registry import evidence, external_validations, models, recalibrated_versions, tracking
+from mcti.registry.trust import keys
 from mcti.steps.evaluate.step import evaluate
 from mcti.steps.promote.step import promote
 from mcti.steps.register import register
 from mcti.steps.test.step import test as step
 from mcti.steps.train import train
+from mcti.steps.verify import verify
+from tests.registry.trust.factories import write_site
 from tests.steps.test.factories import read, varied, write
 from tests.training.factories import folders, settings
 
@@ -45,7 +48,9 @@ def recalibrate(root, out, number=1):
     return step(address, other / "cohort", other / "features", EVALUATE, out, recalibration_share=0.5)
 
 
-def test_the_whole_way_from_a_registered_model_to_a_recalibrated_champion(world, servers_of, tmp_path):
+def test_the_whole_way_from_a_registered_model_to_a_recalibrated_champion(world, servers_of, tmp_path, monkeypatch):
+    key_file, trust_file = write_site(tmp_path)
+    monkeypatch.setenv(keys.KEY, str(key_file))
     params = RegisterParams(name=NAME, experiment="tests")
     register(world / "models", world / "evaluation", None, params, tmp_path / "registration.json")
     with pytest.raises(NotEnoughEvidence, match="no external validation; 10 are needed"):
@@ -74,6 +79,11 @@ def test_the_whole_way_from_a_registered_model_to_a_recalibrated_champion(world,
     assert validations[2][0].ibs_difference == after.ibs_difference
     card = storage.read_json(evidence.fetch(models.run_of(version), "card.json", tmp_path / "card", "card"))
     assert (card["lineage"]["digest"], card["recalibration"]["slope"]) == (after.digest, after.slope)
+    assert "recalibration" in card["lineage"]["data"]
+    materials = storage.read_json(evidence.fetch(models.run_of(version), "mlbom.json", tmp_path / "card", "card"))
+    assert materials["metadata"]["component"]["version"] == after.digest
+    checks = verify(f"models:/{NAME}/2", TrustParams(keys=str(trust_file))).checks
+    assert {check.subject for check in checks if check.state != "verified"} == {"gate"}, "promoted below"
     loaded = models.fetch(f"models:/{NAME}/2", tmp_path / "fetched")
     assert storage.read_json(loaded / "ensemble.json")["recalibration"]["cohort_md5"] == result.cohort_md5
 
