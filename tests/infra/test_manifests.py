@@ -19,7 +19,7 @@ from mcti.monitoring.rules import Verdict
 from mcti.registry import v2_protocol
 from pipelines import submit
 from tests.infra.manifests import CUSTOM, OVERLAYS, ROOT, SECRETS, containers, named, walk
-from tests.pipelines.conftest import DATA
+from tests.pipelines.conftest import DATA, SOURCES
 
 INFRA = ROOT / "infra"
 KUBERNETES_VERSION = "1.35"
@@ -106,7 +106,7 @@ def existing_objects(documents):
 @pytest.mark.parametrize("pipeline", submit.PIPELINES)
 def test_every_object_that_a_pipeline_requires_exists(rendered, tmp_path, pipeline):
     """The compiled pipelines of params.yaml against every overlay."""
-    required = set(required_objects(tmp_path, pipeline))
+    required = set(required_objects(tmp_path, pipeline, (SOURCES,) if pipeline == "pretraining" else ()))
     assert ("Secret", "mcti-s3", "access_key") in required
     for documents in rendered.values():
         assert required <= existing_objects(documents)
