@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks import study_data, study_pool
@@ -43,8 +43,7 @@ def _missing(missing: Mapping[str, list[str]]) -> list[str]:
     for (scheme, name), where in cohorts.items():
         models.setdefault((scheme, ", ".join(where)), []).append(name)
     items = [f"* {where}, {_scheme(scheme)}: {', '.join(names)}" for (scheme, where), names in models.items()]
-    wrap = textwrap.TextWrapper(118, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-    return [line for item in items for line in wrap.wrap(item)]
+    return _wrapped(items)
 
 
 def _goal_section(document: Mapping[str, Any]) -> list[str]:
@@ -85,7 +84,12 @@ def _verdicts(document: Mapping[str, Any]) -> list[str]:
             verdict = {"yes": "the goal is reached", "no": "the goal is **not** reached"}[row["reached"]]
             better = row["model"] if figures["value"] >= 0 else row["comparator"]
             lines.append(f"* {pair}: {_signed(figures)}; {verdict}. {_short(better)} has the higher pooled C.")
-    return [*lines, ""]
+    return [*_wrapped(lines), ""]
+
+
+def _wrapped(items: Sequence[str]) -> list[str]:
+    wrap = textwrap.TextWrapper(118, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return [line for item in items for line in wrap.wrap(item)]
 
 
 def _choice_section(choices: Mapping[str, Any]) -> list[str]:
