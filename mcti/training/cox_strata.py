@@ -13,7 +13,7 @@ from mcti.arrays import FloatArray, IntArray
 from mcti.model import cox
 from mcti.training.cox_design import HALF_WHITENED, Design, Scaled
 from mcti.training.cox_inputs import Tables
-from mcti.training.cox_transfer import LARGEST_SLOPE, PENALTIES, Part, Score
+from mcti.training.cox_transfer import PENALTIES, Part, Score, slope_of, strata_of
 
 _log = logging.getLogger(__name__)
 
@@ -27,13 +27,10 @@ def fit_strata(tables: Tables, cohorts: Sequence[Part], seed: int, where: str = 
     """
     scaled = [Scaled.fit(one.tables) for one in cohorts]
     design = Design.fit(scaled, HALF_WHITENED)
-    strata = [
-        cox.Stratum(design.columns(one), cohort.event, cohort.time_months)
-        for one, cohort in zip(scaled, cohorts, strict=True)
-    ]
+    strata = strata_of(design, scaled, cohorts)
     penalty = PENALTIES[HALF_WHITENED]
     beta = cox.stratified_coefficients(strata, penalty)
-    slope = _slope(strata, _held_out(strata, beta, penalty, seed))
+    slope = slope_of(_held_out(strata, beta, penalty, seed), cohorts)
     _log.info("%s: Cox model of %d cohorts, slope %.2f", where, len(cohorts), slope)
     ratios = {name: slope * values for name, values in design.ratios(beta, Scaled.fit(tables)).items()}
     return Score(ratios, {"slope": slope})
@@ -49,13 +46,3 @@ def _held_out(strata: Sequence[cox.Stratum], beta: FloatArray, penalty: float, s
         for one, fold, values in zip(strata, folds, scores, strict=True):
             values[fold == number] = one.rows(fold == number).score(without)
     return scores
-
-
-def _slope(strata: Sequence[cox.Stratum], scores: Sequence[FloatArray]) -> float:
-    """Slope of the held-out scores, from 0 to LARGEST_SLOPE."""
-    sd = float(np.concatenate(scores).std())
-    if sd < 1e-9:
-        return 0.0
-    columns = [values[:, None] / sd for values in scores]
-    held_out = [cox.Stratum(x, one.event, one.time_months) for x, one in zip(columns, strata, strict=True)]
-    return float(np.clip(cox.stratified_coefficients(held_out, 1.0)[0] / sd, 0.0, LARGEST_SLOPE))

@@ -100,6 +100,23 @@ def favoured_or_better(gains: Sequence[float]) -> int:
     return best if gains[best] > gains[0] + MARGIN else 0
 
 
+def strata_of(design: Design, scaled: Sequence[Scaled], parts: Sequence[Part]) -> list[cox.Stratum]:
+    """The patients of each cohort as a stratum of a fit; scaled: the tables of `parts`, each scaled within itself."""
+    rows = zip(scaled, parts, strict=True)
+    return [cox.Stratum(design.columns(one), part.event, part.time_months) for one, part in rows]
+
+
+def slope_of(scores: Sequence[FloatArray], parts: Sequence[Part]) -> float:
+    """Slope of held-out scores, (n,) of the patients of each cohort, from 0 to LARGEST_SLOPE; stratified by cohort."""
+    sd = float(np.concatenate(scores).std())
+    if sd < 1e-9:
+        return 0.0
+    rows = zip(scores, parts, strict=True)
+    strata = [cox.Stratum(values[:, None] / sd, part.event, part.time_months) for values, part in rows]
+    # The penalty of one event keeps the slope finite where few events are ordered perfectly.
+    return float(np.clip(cox.stratified_coefficients(strata, 1.0)[0] / sd, 0.0, LARGEST_SLOPE))
+
+
 class _Joint:
     """Half-whitened axes of training part and sources together, and the columns of both along them."""
 
@@ -110,9 +127,7 @@ class _Joint:
     def fit(cls, target: Scaled, sources: Sequence[Part]) -> "_Joint":
         scaled = [Scaled.fit(source.tables) for source in sources]
         design = Design.fit([target, *scaled], HALF_WHITENED)
-        columns = [design.columns(one) for one in scaled]
-        strata = [cox.Stratum(c, s.event, s.time_months) for c, s in zip(columns, sources, strict=True)]
-        return cls(design, strata)
+        return cls(design, strata_of(design, scaled, sources))
 
 
 class _Fits:
@@ -147,14 +162,8 @@ class _Fits:
         return cox.log_partial_likelihood(scores, part.event, part.time_months, beta)
 
     def slope(self, candidate: Candidate) -> float:
-        """Slope of the held-out scores, from 0 to LARGEST_SLOPE."""
-        part, sd = self.target, float(candidate.held_out.std())
-        if sd < 1e-9:
-            return 0.0
-        # The penalty of one event keeps the slope finite where few events are ordered perfectly.
-        scores = candidate.held_out[:, None] / sd
-        slope = cox.coefficients(scores, part.event, part.time_months, 1.0)[0] / sd
-        return float(np.clip(slope, 0.0, LARGEST_SLOPE))
+        """`slope_of` the held-out scores of a candidate."""
+        return slope_of([candidate.held_out], [self.target])
 
     def _design(self, axes: AxesKind) -> Design:
         if axes not in self._designs:

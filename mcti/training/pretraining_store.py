@@ -54,7 +54,7 @@ def pretraining_identity(task: PretrainingTask) -> dict[str, Any]:
 
 
 _NOT_READ = frozenset(["sources", "prior", "fine_tuning", "cox_weight", "recalibration_folds", "patience"])
-"""Settings that do not change a """
+"""Settings of `train` that do not change a pretraining."""
 
 
 def _weights_md5(start: Start) -> str:
