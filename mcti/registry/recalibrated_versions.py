@@ -22,8 +22,6 @@ from mcti.registry import (
 )
 from mcti.registry.recalibrated_ensemble import RecalibrationRecord
 from mcti.registry.trust import keys, model_signature, signing
-from mcti.registry.trust.keys import Signer
-from mcti.registry.trust.material import RegisteredVersion
 
 PARENT, PARENT_DIGEST = "mcti.parent_version", "mcti.parent_digest"
 _CARD = "card"
@@ -52,15 +50,9 @@ def create(parent_address: str, folder: Path, digest: str) -> int:
             version = _create(client, parent, folder, _tags(parent, digest, record), record)
         client.update_model_version(parent.name, version.version, _description(client, parent, record))
         if signer is not None:
-            _sign(client, parent.name, version.version, folder, signer)
+            signing.sign_registered(client, parent.name, version.version, folder, signer)
         client.set_registered_model_alias(parent.name, models.CHALLENGER, version.version)
     return int(version.version)
-
-
-def _sign(client: Any, name: str, number: str, folder: Path, signer: Signer) -> None:
-    version = models.version_by_number(client, name, int(number))
-    with tempfile.TemporaryDirectory(prefix="mcti-sign-") as scratch:
-        signing.sign_version(RegisteredVersion(client, version, Path(scratch), folder), signer)
 
 
 def _create(client: Any, parent: Any, folder: Path, tags: Mapping[str, str], record: RecalibrationRecord) -> Any:

@@ -14,7 +14,6 @@ from mcti.registry.lineage import Origin
 from mcti.registry.refusals import cache_refusals
 from mcti.registry.trust import keys, model_signature, signing
 from mcti.registry.trust.keys import Signer
-from mcti.registry.trust.material import RegisteredVersion
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
@@ -91,17 +90,11 @@ def register(
                 _log_card(client, version.tags[models.RUN], _card(params, digest, evidence), folder, origin.data)
             client.update_model_version(params.name, version.version, card.markdown(_card(params, digest, evidence)))
             if signer is not None:
-                _sign(client, params.name, version.version, folder, signer)
+                signing.sign_registered(client, params.name, version.version, folder, signer)
             client.set_registered_model_alias(params.name, models.CHALLENGER, version.version)
     result = _result(version, digest, evidence, signer)
     storage.write_json(out, result.model_dump(mode="json"))
     return result
-
-
-def _sign(client: Any, name: str, number: str, folder: Path, signer: Signer) -> None:
-    version = models.version_by_number(client, name, int(number))  # with the tags that were set above
-    with tempfile.TemporaryDirectory(prefix="mcti-sign-") as scratch:
-        signing.sign_version(RegisteredVersion(client, version, Path(scratch), folder), signer)
 
 
 def _local(location: Location | None) -> AbstractContextManager[Path | None]:

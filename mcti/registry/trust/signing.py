@@ -1,5 +1,7 @@
 """Signing a version when it is registered, and the decision when it is promoted; the documents become artifacts."""
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from mcti.errors import DataError
@@ -27,6 +29,16 @@ def sign_version(material: RegisteredVersion, signer: Signer) -> None:
     signed = {name: envelope.write(signer.sign(payload)) for name, payload in payloads.items()}
     for name, text in signed.items():
         _store(material.client, material.version, name, text)
+
+
+def sign_registered(client: Any, name: str, number: str, folder: Path, signer: Signer) -> None:
+    """`sign_version` of a version whose ensemble is in `folder`, with the tags that it has now.
+
+    number  of the version; errors as of `sign_version`
+    """
+    version = models.version_by_number(client, name, int(number))
+    with tempfile.TemporaryDirectory(prefix="mcti-sign-") as scratch:
+        sign_version(RegisteredVersion(client, version, Path(scratch), folder), signer)
 
 
 def sign_decision(client: Any, version: Any, entry: LedgerEntry, signer: Signer) -> None:

@@ -163,11 +163,7 @@ class TrustFile(BaseModel):
             key = chain[0].public_key()
         except ValueError:
             return SignatureCheck("broken", "", "a certificate cannot be read")
-        if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in (
-            "secp256r1",
-            "secp384r1",
-            "secp521r1",
-        ):
+        if not isinstance(key, ec.EllipticCurvePublicKey) or not keys.is_supported(key):
             return SignatureCheck("broken", "", "the certificate has no key on P-256, P-384 or P-521")
         if not keys.is_signed_by(key, document.signature, document.signed_bytes):
             return SignatureCheck("broken", "", "the signature is not that of its certificate")
