@@ -6,7 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 import mcti
-from mcti.cli import data, models, pipeline, slides, stack, steps
+from mcti.cli import data, ledger, models, pipeline, slides, stack, steps
 
 SECTIONS = {
     "Data": ("settings", "ingest", "validate", "validate-features", "split", "list-sources", "data"),
@@ -60,5 +60,5 @@ def _main(
     """
 
 
-for group in (steps, models, slides, stack, pipeline, data):
+for group in (steps, models, ledger, slides, stack, pipeline, data):
     group.add_to(app)

@@ -1,4 +1,4 @@
-"""Commands on models: registry, promotion gates and ledger, predictions, reference checkpoints."""
+"""Commands on models: registry, promotion gates, predictions, reference checkpoints."""
 
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -23,14 +23,12 @@ PatientId = Annotated[
 
 group = typer.Typer()
 model_group = typer.Typer(help="Describe a model, or convert a checkpoint of the published reference.")
-ledger_group = typer.Typer(help="Print or verify the ledger: the hash-chained record of promotions.")
 
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the command tree."""
     app.add_typer(group)
     app.add_typer(model_group, name="model")
-    app.add_typer(ledger_group, name="ledger")
 
 
 @command(group, "promote")
@@ -377,25 +375,3 @@ def convert_reference(
     from mcti.steps.convert import convert_reference as step
 
     return step(checkpoint, Path(out), genes, measure=measure, guides=guides)
-
-
-@command(ledger_group, "verify")
-def verify(context: CommandContext, name: Name = None) -> object:
-    """Verify that no ledger entry was edited, removed or reordered, and that no alias was moved manually.
-
-    Example: mcti ledger verify --name lung-os
-    """
-    from mcti.steps.promote.step import verify_ledger as step
-
-    return step(name or context.settings.register_.name)
-
-
-@command(ledger_group, "show")
-def show(context: CommandContext, name: Name = None) -> object:
-    """Print the ledger: who moved which alias, when, and on what evidence.
-
-    Example: mcti ledger show --name lung-os --json
-    """
-    from mcti.steps.promote.step import show_ledger as step
-
-    return step(name or context.settings.register_.name)
