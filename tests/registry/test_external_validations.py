@@ -6,31 +6,22 @@ import pytest
 
 from mcti import storage
 from mcti.errors import DataError, NotEnoughEvidence
-from mcti.params import EvaluateParams, PromoteParams, RegisterParams
+from mcti.params import RegisterParams
 from mcti.registry import external_validations, models, tracking
-from mcti.steps.evaluate.step import evaluate
 from mcti.steps.promote.step import promote
 from mcti.steps.register import register
 from mcti.steps.test.step import test as step
-from mcti.steps.train import train
-from tests.steps.test_monitor import renamed
+from tests.steps.test.factories import EVALUATE, PROMOTE, develop, renamed
 from tests.training.factories import folders, settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
-
-EVALUATE = EvaluateParams(
-    bootstrap=100, horizons_months=(12.0, 36.0), baselines=("cox_clinical",), primary_baseline="cox_clinical"
-)
-PROMOTE = PromoteParams(external=True, require_contract=False, min_events=10, bootstrap=100)
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """A model of 60 patients with its evaluation, and 50 other patients."""
     root = tmp_path_factory.mktemp("a world")
-    cohort, features, folds = folders(root / "development", patients=60, folds=3)
-    train(cohort, features, folds, settings(epochs=3, workers=1, cox_weight=0.5), root / "models")
-    evaluate(cohort, features, folds, root / "models", EVALUATE, root / "evaluation")
+    develop(root, EVALUATE, settings(epochs=3, workers=1, cox_weight=0.5), 60)
     other, _, _ = folders(root / "other", patients=50, seed=1)
     renamed(other)
     return root

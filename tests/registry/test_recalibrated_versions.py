@@ -6,40 +6,30 @@ import pytest
 
 from mcti import storage
 from mcti.errors import DataError, NotEnoughEvidence, Rejected
-from mcti.params import EvaluateParams, PromoteParams, RegisterParams, TrustParams
+from mcti.params import RegisterParams, TrustParams
 from mcti.registry import evidence, external_validations, models, recalibrated_versions, tracking
 from mcti.registry.trust import keys
-from mcti.steps.evaluate.step import evaluate
 from mcti.steps.promote.step import promote
 from mcti.steps.register import register
 from mcti.steps.test.step import test as step
-from mcti.steps.train import train
 from mcti.steps.verify import verify
 from tests.registry.trust.factories import write_site
-from tests.steps.test.factories import read, varied, write
+from tests.steps.test.factories import EVALUATE, PROMOTE, develop, shortened, varied
 from tests.training.factories import folders, settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 
 NAME = "recalibrated"
-EVALUATE = EvaluateParams(
-    bootstrap=100, horizons_months=(12.0, 36.0), baselines=("cox_clinical",), primary_baseline="cox_clinical"
-)
-PROMOTE = PromoteParams(external=True, require_contract=False, min_events=10, bootstrap=100)
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """A model of 60 patients with its evaluation, and 160 other patients with times a third as long."""
     root = tmp_path_factory.mktemp("a world")
-    cohort, features, folds = folders(root / "development", patients=60, folds=3)
-    train(cohort, features, folds, settings(epochs=3, workers=1, cox_weight=0.5), root / "models")
-    evaluate(cohort, features, folds, root / "models", EVALUATE, root / "evaluation")
+    develop(root, EVALUATE, settings(epochs=3, workers=1, cox_weight=0.5), 60)
     other, _, _ = folders(root / "other", patients=160, seed=1)
     varied(other, 1, "N-")
-    whole = read(other)
-    whole.patients["time_months"] = (whole.patients["time_months"] / 3).round(3) + 0.001
-    write(other, whole)
+    shortened(other)
     return root
 
 

@@ -13,6 +13,7 @@ from mcti.errors import DataError
 from mcti.params import MonitorParams, PredictParams
 from mcti.steps.monitor import monitor
 from mcti.steps.train import train
+from tests.steps.test.factories import read, renamed, write
 from tests.training.factories import GENES, folders, settings
 
 PARAMS = MonitorParams(min_patients=20, new_events=60, min_events=10, bootstrap=200)
@@ -27,30 +28,6 @@ def world(tmp_path_factory):
     later, later_features, _ = folders(root / "later", patients=50, seed=1)
     renamed(later)
     return root / "models", cohort, features, later, later_features
-
-
-def renamed(cohort):
-    """New patients: their ids are not those of the development cohort."""
-    whole = read(cohort)
-    for frame in (whole.patients, whole.slides):
-        frame["patient_id"] = "N-" + frame["patient_id"]
-    whole.expression.index = "N-" + whole.expression.index
-    write(cohort, whole)
-
-
-def read(cohort):
-    return tables.Cohort(
-        tables.read_patients(cohort),
-        tables.read_expression(cohort),
-        tables.read_slides(cohort),
-        tables.read_info(cohort),
-    )
-
-
-def write(cohort, whole):
-    for file in cohort.iterdir():
-        file.unlink()
-    tables.write(whole, cohort)
 
 
 def changed(world, tmp_path, change):

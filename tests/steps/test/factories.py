@@ -6,14 +6,23 @@ import numpy as np
 import pandas as pd
 
 from mcti.cohort import tables
-from mcti.params import EvaluateParams
+from mcti.params import EvaluateParams, PromoteParams
+from mcti.steps.evaluate.step import evaluate
 from mcti.steps.test.step import test as step
+from mcti.steps.train import train
+from tests.training.factories import folders
 
 PARAMS = EvaluateParams(
     bootstrap=100,
     horizons_months=(12.0, 36.0),
     baselines=("kaplan_meier", "cox_clinical", "cox_clinical_genes", "boosting"),
 )
+
+
+EVALUATE = EvaluateParams(
+    bootstrap=100, horizons_months=(12.0, 36.0), baselines=("cox_clinical",), primary_baseline="cox_clinical"
+)
+PROMOTE = PromoteParams(external=True, require_contract=False, min_events=10, bootstrap=100)
 
 
 def read(cohort):
@@ -31,13 +40,39 @@ def write(cohort, whole):
     tables.write(whole, cohort)
 
 
+def develop(root, params, chosen, patients, change=lambda cohort: None):
+    """A model with these settings and its evaluation: root/{development,models,evaluation}; change: of the cohort."""
+    cohort, features, folds = folders(root / "development", patients=patients, folds=3)
+    change(cohort)
+    train(cohort, features, folds, chosen, root / "models")
+    evaluate(cohort, features, folds, root / "models", params, root / "evaluation")
+
+
+def renamed(cohort) -> None:
+    """New patients: their ids are not those of the development cohort."""
+    whole = read(cohort)
+    _prefix_ids(whole, "N-")
+    write(cohort, whole)
+
+
+def shortened(cohort) -> None:
+    """All times are a third as long, so that survival is worse than the model predicts."""
+    whole = read(cohort)
+    whole.patients["time_months"] = (whole.patients["time_months"] / 3).round(3) + 0.001
+    write(cohort, whole)
+
+
+def _prefix_ids(whole, prefix: str) -> None:
+    for frame in (whole.patients, whole.slides):
+        frame["patient_id"] = prefix + frame["patient_id"]
+    whole.expression.index = prefix + whole.expression.index
+
+
 def varied(cohort, seed: int, prefix: str) -> None:
     """Ages, sexes, sites and a size in cm; ids with a prefix."""
     whole, random = read(cohort), np.random.default_rng(seed)
     count = len(whole.patients)
-    for frame in (whole.patients, whole.slides):
-        frame["patient_id"] = prefix + frame["patient_id"]
-    whole.expression.index = prefix + whole.expression.index
+    _prefix_ids(whole, prefix)
     whole.patients["age"] = random.normal(60, 8, count).round(1)
     whole.patients["is_female"] = pd.array(random.integers(0, 2, count), dtype="Int8")
     whole.patients["site"] = np.where(np.arange(count) % 2, "A", "B")

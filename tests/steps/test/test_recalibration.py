@@ -9,12 +9,10 @@ from mcti.errors import DataError
 from mcti.params import EvaluateParams, PredictParams
 from mcti.redaction import hashed
 from mcti.registry import ensemble_files, recalibrated_ensemble
-from mcti.steps.evaluate.step import evaluate
 from mcti.steps.predict.step import predict
 from mcti.steps.test import recalibration
 from mcti.steps.test.step import test as step
-from mcti.steps.train import train
-from tests.steps.test.factories import read, varied, write
+from tests.steps.test.factories import develop, read, shortened, varied
 from tests.training.factories import folders, settings
 
 PARAMS = EvaluateParams(
@@ -29,15 +27,11 @@ PARAMS = EvaluateParams(
 def world(tmp_path_factory):
     """A model, and its recalibration on another cohort in which all times are a third as long."""
     root = tmp_path_factory.mktemp("a world")
-    cohort, features, folds = folders(root / "development", patients=70, folds=3)
-    varied(cohort, 0, "")
-    train(cohort, features, folds, settings(epochs=4, workers=1, cox_weight=0.5), root / "models")
-    evaluate(cohort, features, folds, root / "models", PARAMS, root / "evaluation")
+    chosen = settings(epochs=4, workers=1, cox_weight=0.5)
+    develop(root, PARAMS, chosen, 70, lambda cohort: varied(cohort, 0, ""))
     other, _, _ = folders(root / "other", patients=160, seed=1)
     varied(other, 1, "N-")
-    whole = read(other)
-    whole.patients["time_months"] = (whole.patients["time_months"] / 3).round(3) + 0.001
-    write(other, whole)
+    shortened(other)
     recalibrate(root, root / "out")
     return root
 

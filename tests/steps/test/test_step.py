@@ -21,11 +21,9 @@ from mcti.params import PredictParams
 from mcti.redaction import hashed
 from mcti.registry import ensemble_files
 from mcti.steps.evaluate import baseline_fits
-from mcti.steps.evaluate.step import evaluate
 from mcti.steps.predict.step import predict
 from mcti.steps.test.step import test as step
-from mcti.steps.train import train
-from tests.steps.test.factories import PARAMS, changed, read, scaled, validate, varied, write
+from tests.steps.test.factories import PARAMS, changed, develop, read, scaled, validate, varied, write
 from tests.training.factories import folders, settings
 
 MONTHS = np.array([12.0, 36.0])
@@ -35,11 +33,8 @@ MONTHS = np.array([12.0, 36.0])
 def world(tmp_path_factory):
     """A model of 70 patients with its evaluation, another cohort of 50 patients, and its validation."""
     root = tmp_path_factory.mktemp("a world")
-    cohort, features, folds = folders(root / "development", patients=70, folds=3)
-    varied(cohort, 0, "")
     chosen = settings(epochs=4, workers=1, cox_weight=0.5, architecture={"covariates": ["age", "size_cm"]})
-    train(cohort, features, folds, chosen, root / "models")
-    evaluate(cohort, features, folds, root / "models", PARAMS, root / "evaluation")
+    develop(root, PARAMS, chosen, 70, lambda cohort: varied(cohort, 0, ""))
     other, other_features, _ = folders(root / "other", patients=50, seed=1)
     varied(other, 1, "N-")
     validate(root, other, other_features, root / "out")
