@@ -51,4 +51,4 @@ def test_a_command_without_a_terminal_writes_lines_and_its_result(tmp_path):
     lines = done.stderr.splitlines(keepends=True)
     assert all(LINE.fullmatch(line) for line in lines)
     words = [line.partition("INFO train: ")[2] for line in lines]
-    assert [text.partition(" ")[0].rstrip(":,") for text in words] == ["started", "fold", "6", "finished"]
+    assert [text.partition(" ")[0].rstrip(":,") for text in words] == ["started", "fold", "6", "fold", "finished"]

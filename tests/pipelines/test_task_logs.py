@@ -59,7 +59,7 @@ def test_the_log_of_train_has_start_progress_and_the_numbers_of_the_result(input
     params = factories.settings(workers=1)
     lines = log_lines(inputs, tmp_path, params.model_dump_json(by_alias=True), capfd)
     assert all(" INFO train: " in line for line in lines)
-    first, start, checkpoint, progress, end = (line.partition("train: ")[2].rstrip("\n") for line in lines)
+    first, start, checkpoint, progress, cox, end = (line.partition("train: ")[2].rstrip("\n") for line in lines)
     version = "mcti 0.1.0, commit abc, image x@sha256:1"
     assert first == f"task started, pipeline run run-7, {version}"
     head, _, settings = start.partition(", settings ")
@@ -70,6 +70,7 @@ def test_the_log_of_train_has_start_progress_and_the_numbers_of_the_result(input
     history = pd.read_csv(folder / "fold_1" / "history.csv")
     # Batches of 8 of the 12 training patients: two steps in each of three epochs.
     assert re.fullmatch(r"6 of 6 steps, (\S+ steps/(s|min), )?fold 1, loss \d\.\d{3}, \d+ patients/s", progress)
+    assert re.fullmatch(r"fold 1: Cox model with source weight 0, prior weight 0, slope \d\.\d\d", cox)
     result = storage.read_json(folder / "result.json")
     numbers = f"train_patients {result['train_patients']}, test_patients {result['test_patients']}"
     loss = float(f"{history['loss'].iloc[-1]:.4g}")
@@ -106,7 +107,8 @@ def test_a_killed_task_logs_the_checkpoint_from_which_it_resumes(inputs, tmp_pat
     step = int(newest.stem.removeprefix("step_"))
     lines = log_lines(inputs, tmp_path / "second pod", params, capfd)
     messages = [line.partition("train: ")[2] for line in lines if "train: fold 1: " in line]
-    assert messages == [f"fold 1: resumed from step {step} of 120 (epoch {step // 2} of 60), checkpoint {newest}\n"]
+    assert messages[0] == f"fold 1: resumed from step {step} of 120 (epoch {step // 2} of 60), checkpoint {newest}\n"
+    assert [message.partition(" with ")[0] for message in messages[1:]] == ["fold 1: Cox model"]
     assert "finished in " in lines[-1]
 
 
