@@ -57,8 +57,8 @@ class CoxBranch(nn.Module):
     ) -> Tensor:
         """Inputs as in `MCTI.forward` -> log hazard ratio of each patient (b,)."""
         mean, spread = moments(patches.to(self.features.dtype), mask, self.block)
-        slides = mean @ self.features + spread @ self.spreads - self.spread_offset
-        gene_scores = self.limited(genes) @ self.genes
+        slides = self.dot(mean, self.features) + self.dot(spread, self.spreads) - self.spread_offset
+        gene_scores = self.dot(self.limited(genes), self.genes)
         total = self._where_present(slides, slides_present) + self._where_present(gene_scores, genes_present)
         return total if covariates is None else total + self.clinical(read_covariates(covariates))
 
@@ -79,7 +79,7 @@ class CoxBranch(nn.Module):
 
     def clinical(self, read: Tensor) -> Tensor:
         """Covariates of `read_covariates` (b, 2V) -> (b,) their part of the score."""
-        return read.to(self.covariates.dtype) @ self.covariates
+        return self.dot(read.to(self.covariates.dtype), self.covariates)
 
     def forward(self, logits: Tensor, scores: Tensor) -> Tensor:
         """The weighted mean of the two models' hazard logits, (b, B), scores (b,) -> (b, B)."""
@@ -88,6 +88,10 @@ class CoxBranch(nn.Module):
     def alone(self, scores: Tensor) -> Tensor:
         """The Cox model's own hazard logits: scores (b,) -> (b, B)."""
         return self.base + scores[:, None]
+
+    def dot(self, values: Tensor, coefficients: Tensor) -> Tensor:
+        """(b, p), (p,) -> (b,)."""
+        return values @ coefficients
 
     @staticmethod
     def _where_present(values: Tensor, present: Tensor | None) -> Tensor:
