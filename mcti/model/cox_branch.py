@@ -63,15 +63,16 @@ class CoxBranch(nn.Module):
         return total if covariates is None else total + self.clinical(read_covariates(covariates))
 
     def tiles(self, patches: Tensor) -> Tensor:
-        """Patches of one patient (N, D_in) -> (N,) contribution of each to the score.
+        """Patches of patients (b, N, D_in) -> (b, N) contribution of each to the score.
 
         A standard deviation is the sum of its rows' shares (x - mean)² / (N sd).
         """
-        rows = patches.to(self.features.dtype)
-        deviations = rows - rows.mean(0)
-        spread = deviations.square().mean(0).sqrt()
-        shares = deviations.square() @ torch.where(spread > 0, self.spreads / spread, 0.0)
-        return (rows @ self.features + shares - self.spread_offset) / len(rows)
+        rows, width = patches.to(self.features.dtype), patches.shape[-1]
+        deviations = rows - rows.mean(1, keepdim=True)
+        spread = deviations.square().mean(1).sqrt()[..., None]  # (b, D_in, 1)
+        to_spread = torch.where(spread > 0, self.spreads.reshape(-1, width, 1) / spread, 0.0)
+        total = rows @ self.features.reshape(-1, width, 1) + deviations.square() @ to_spread
+        return (total[..., 0] - self.spread_offset.reshape(-1, 1)) / rows.shape[1]
 
     def limited(self, genes: Tensor) -> Tensor:
         """Standardised genes (b, G) -> (b, G) within the limit, in the precision of the coefficients."""

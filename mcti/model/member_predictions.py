@@ -1,6 +1,8 @@
 """Risk and survival of one patient by several trained models in one forward pass (mcti/model/members.py)."""
 
+import copy
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -25,6 +27,11 @@ class StackedModels:
     def of(cls, models: Mapping[str, TrainedModel]) -> "StackedModels | None":
         """The models as one network; None where `can_be_stacked` is false for them."""
         return cls(models) if can_be_stacked([model.net for model in models.values()]) else None
+
+    @cached_property
+    def double_net(self) -> MCTI:
+        """The network in float64, for attributions."""
+        return copy.deepcopy(self.net).double()
 
     @single_thread()
     def predict(

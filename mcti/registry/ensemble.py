@@ -229,12 +229,12 @@ class Ensemble:
         check_ranges(covariates or {}, self.covariates)
         horizons = self.horizons_months if horizons_months is None else tuple(horizons_months)
         names = self.eligible_members(patient_id)
-        stacked = self._stacked(names)
+        stacked = self.stacked(names)
         if stacked is not None:
             return stacked.predict(patches, vector, horizons, covariates)
         return {name: self.members[name].predict(patches, vector, horizons, covariates) for name in names}
 
-    def _stacked(self, names: tuple[str, ...]) -> StackedModels | None:
+    def stacked(self, names: tuple[str, ...]) -> StackedModels | None:
         """These members as one network; None for a single member, and where they cannot be one."""
         if names not in self._stacks:
             self._stacks[names] = StackedModels.of({name: self.members[name] for name in names})
