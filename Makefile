@@ -82,6 +82,7 @@ stop: $(INSTALLED)  ## stop the servers that `make demo` or `make stack` started
 	@$(BIN)/mcti stack down
 
 docs: $(INSTALLED)  ## write the pages and the drawing that are generated from the code
+	$(BIN)/python docs/risks.py
 	$(BIN)/python docs/render.py
 	$(BIN)/python docs/drawing.py
 

@@ -27,7 +27,7 @@ SIGNED = PromoteParams(
     min_events=2, bootstrap=100, margin=-1.0, alpha=0.4, ibs_margin=1, calibration_margin=1, group_margin=1,
     max_latency_ratio=100, benchmark_patches=5, approvals=1, signed_approvals=True,
 )  # fmt: skip
-PASSWORDS = {"admin": "first-pässwörd-1", "anna": "second: pässwörd-2"}
+PASSWORDS = {"admin": "first-password-1", "anna": "second: pässwörd-2"}
 
 
 def request(uri, path, body=None):
