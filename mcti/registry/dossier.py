@@ -25,6 +25,7 @@ from mcti.registry.card import GAP
 from mcti.registry.dossier_document import DossierSource, Section
 from mcti.registry.dossier_requirements import REQUIREMENTS
 
+_LONG_WORD = 24  # characters
 _SECTIONS = (
     dossier_sections.use,
     dossier_sections.data,
@@ -93,7 +94,12 @@ def html(dossier: Dossier, pictures: Mapping[str, bytes]) -> str:
     template = resources.files("mcti.registry").joinpath("dossier.html").read_text(encoding="utf-8")
     page = Environment(autoescape=select_autoescape(default_for_string=True, default=True)).from_string(template)
     images = {name: f"data:image/svg+xml;base64,{b64encode(body).decode()}" for name, body in pictures.items()}
-    return page.render(dossier=dossier, pictures=images, gap=GAP)
+    return page.render(dossier=dossier, pictures=images, gap=GAP, has_long_word=_has_long_word)
+
+
+def _has_long_word(text: str) -> bool:
+    """Whether the text of a cell has a word, such as a hash, that is wider than its column."""
+    return any(len(word) > _LONG_WORD for word in text.split())
 
 
 def _answers(sections: Sequence[Section]) -> Iterator[Answer]:

@@ -5,7 +5,7 @@ acceptance of the residual risk, are decisions of persons: they are gaps.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from typing import Any
 
@@ -32,7 +32,6 @@ def risks(source: DossierSource) -> Section:  # noqa: ARG001  (the risks are tho
     """Security risks of the software, their controls, and the tests that verify them."""
     known_risks = known()
     tests = len({test for risk in known_risks for control in risk["controls"] for test in control["tests"]})
-    headers = ("hazard", "hazardous situation", "control measure", "verified by", "residual risk")
     return Section(
         key="risks",
         title="Risk table (ISO 14971)",
@@ -40,21 +39,25 @@ def risks(source: DossierSource) -> Section:  # noqa: ARG001  (the risks are tho
             f"Security risks from the threat analysis of the software (docs/security.md): {len(known_risks)} hazards; "
             f"{tests} tests fail when a control is removed. It is a part of a risk management file, not the file.",
         ),
-        tables=(Table(headers=headers, rows=tuple(row for risk in known_risks for row in _rows(risk))),),
+        tables=(_hazards(known_risks), _controls(known_risks)),
         gaps=_GAPS,
     )
 
 
-def _rows(risk: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """One row per control; only the first one repeats hazard, situation and residual risk."""
-    residual = risk["residual"] or "none named"
-    for number, control in enumerate(risk["controls"]):
-        tests = ", ".join(control["tests"])
-        if number == 0:
-            yield risk["hazard"], risk["situation"], control["measure"], tests, residual
-        else:
-            yield risk["hazard"], "as above", control["measure"], tests, "as above"
+def _hazards(known_risks: Sequence[dict[str, Any]]) -> Table:
+    rows = tuple((risk["hazard"], risk["situation"], risk["residual"] or "none named") for risk in known_risks)
+    return Table(title="hazards", headers=("hazard", "hazardous situation", "residual risk"), rows=rows)
+
+
+def _controls(known_risks: Sequence[dict[str, Any]]) -> Table:
+    headers = ("hazard", "control measure", "verified by")
+    rows = tuple(row for risk in known_risks for row in _rows(risk))
+    return Table(title="control measures and their verification", headers=headers, rows=rows)
+
+
+def _rows(risk: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    for control in risk["controls"]:
+        yield risk["hazard"], control["measure"], ", ".join(control["tests"])
     if risk["kinds"]:
-        tests = "tests/registry/trust/test_verification.py::test_tampering_is_found"
         measure = f"{risk['kinds']} kinds of tampering are found by mcti verify"
-        yield risk["hazard"], "as above", measure, tests, "as above"
+        yield risk["hazard"], measure, "tests/registry/trust/test_verification.py::test_tampering_is_found"
