@@ -1,14 +1,7 @@
 """approve with an electronic signature, on a real MLflow with basic authentication."""
 
-import os
-import signal
-import socket
-import subprocess
-import time
-import urllib.error
 import urllib.request
 from base64 import b64encode
-from pathlib import Path
 
 import pytest
 
@@ -20,6 +13,7 @@ from mcti.steps import lineage
 from mcti.steps.promote.approval import approve
 from mcti.steps.promote.step import promote, show_ledger
 from mcti.steps.register import register
+from tests.mlflow_server import running
 from tests.registry.factories import Run
 from tests.registry.http_client import BIN
 
@@ -42,42 +36,16 @@ def request(uri, path, body=None):
 def server(tmp_path_factory):
     """MLflow with the users admin and anna; its address."""
     folder = tmp_path_factory.mktemp("mlflow with users")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     config = {"default_permission": "MANAGE", "database_uri": f"sqlite:///{folder}/users.db",
               "admin_username": "admin", "admin_password": PASSWORDS["admin"],
               "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth"}  # fmt: skip
     (folder / "auth.ini").write_text("[mlflow]\n" + "".join(f"{key} = {value}\n" for key, value in config.items()))
-    command = [BIN / "mlflow", "server", "--app-name", "basic-auth", "--host", "127.0.0.1", "--port", str(port),
-               "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
-               "--artifacts-destination", str(folder / "artifacts")]  # fmt: skip
-    variables = {"MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"), "MLFLOW_FLASK_SERVER_SECRET_KEY": "0123456789",
-                 "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # fmt: skip
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command, env={**os.environ, **variables}, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    uri = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(uri, process, folder / "log")
+    options = ("--app-name", "basic-auth", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
+               "--artifacts-destination", str(folder / "artifacts"))  # fmt: skip
+    variables = {"MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"), "MLFLOW_FLASK_SERVER_SECRET_KEY": "0123456789"}
+    with running(BIN / "mlflow", folder / "log", *options, variables=variables) as uri:
         request(uri, "/api/2.0/mlflow/users/create", {"username": "anna", "password": PASSWORDS["anna"]})
         yield uri
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
-
-
-def wait_for(uri, process, log: Path):
-    for _ in range(600):
-        assert process.poll() is None, log.read_text()
-        try:
-            urllib.request.urlopen(f"{uri}/health", timeout=10).close()
-        except (urllib.error.URLError, OSError):
-            time.sleep(1)
-        else:
-            return
-    raise AssertionError(log.read_text())
 
 
 @pytest.fixture
