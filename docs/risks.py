@@ -33,8 +33,8 @@ def _control(row: str) -> dict[str, object]:
 
 def _paragraph(body: str, start: str) -> str:
     """The paragraph that begins with `start`, without it; "" when there is none."""
-    found = re.search(rf"^{start}(.+?)(?:\n\n|\Z)", body, flags=re.MULTILINE | re.DOTALL)
-    return _plain(found[1]) if found else ""
+    paragraph = re.search(rf"^{start}(.+?)(?:\n\n|\Z)", body, flags=re.MULTILINE | re.DOTALL)
+    return _plain(paragraph[1]) if paragraph else ""
 
 
 def _plain(text: str) -> str:

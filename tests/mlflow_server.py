@@ -28,8 +28,8 @@ def running(program: Path, log: Path, *options: str, variables: Mapping[str, str
     """
     port = _free_port()
     command = [str(program), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *options]
-    own = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING_")}
-    environment = {**own, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "DO_NOT_TRACK": "true", **variables}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING_")}
+    environment = {**inherited, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "DO_NOT_TRACK": "true", **variables}
     with log.open("wb") as stream:
         process = subprocess.Popen(
             command, env=environment, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True

@@ -49,7 +49,7 @@ def evaluated(source: DossierSource) -> LedgerEntry | None:
 
 
 def change_plan(source: DossierSource) -> Section:
-    """What may change, how a change is judged, and its limits."""
+    """What may change, how a change is evaluated, and its limits."""
     title = "Predetermined change control plan (FDA PCCP)"
     entry = evaluated(source)
     if entry is None:
@@ -86,8 +86,8 @@ def _modifications() -> Table:
             "those of the fit; fixed rules",
         ),
     )
-    title = "description of modifications: what the gates can judge"
-    return Table(title=title, headers=("modification", "judged by"), rows=rows)
+    title = "description of modifications: what the gates can evaluate"
+    return Table(title=title, headers=("modification", "evaluated by"), rows=rows)
 
 
 def _protocol(params: Mapping[str, Any], entry: LedgerEntry) -> Table:
@@ -96,7 +96,7 @@ def _protocol(params: Mapping[str, Any], entry: LedgerEntry) -> Table:
     verdicts = {gate["name"]: gate["verdict"] for gate in entry.evidence["gates"]}
     rows = tuple((gate, text.format(**values), verdicts.pop(gate, "not evaluated")) for gate, text, _ in _RULES)
     further = tuple((gate, "as stated for groups, regimes and informational gates", v) for gate, v in verdicts.items())
-    title = "modification protocol: how a change is judged"
+    title = "modification protocol: how a change is evaluated"
     return Table(title=title, headers=("gate", "passes if", "verdict for this version"), rows=rows + further)
 
 

@@ -51,15 +51,15 @@ def _signature_row(source: DossierSource, one: Any) -> tuple[str, ...]:
 
 
 def traceability(source: DossierSource) -> Section:
-    """Configuration of the software (IEC 62304, clause 8), and problems with their resolution (clause 9)."""
+    """Configuration of the software (IEC 62304, 8), and problems with their resolution (IEC 62304, 9)."""
     problems = tuple(_problems(source))
     return Section(
         key="lifecycle",
         title="Problem and version traceability (IEC 62304)",
         tables=(
-            pairs(_configuration(source), "configuration items of this version (clause 8.1)"),
+            pairs(_configuration(source), "configuration items of this version (8.1)"),
             Table(
-                title="problems in ledger and evaluation, and the version that resolved them (clauses 9.1 to 9.8)",
+                title="problems in ledger and evaluation, and the version that resolved them (9.1 to 9.8)",
                 headers=("source", "time", "version", "problem", "resolved by"),
                 rows=problems or (("ledger and evaluation", "", "", "none recorded", ""),),
             ),
@@ -67,9 +67,9 @@ def traceability(source: DossierSource) -> Section:
         ),
         gaps=(
             "software safety class (A, B or C), and its rationale",
-            "software requirements and their trace to tests (clause 5)",
+            "software requirements and their trace to tests (5)",
             "problem reports from outside the registry (users, complaints)",
-            "published anomalies of the packages of the SBOM, and their evaluation (clause 7.1.3)",
+            "published anomalies of the packages of the SBOM, and their evaluation (7.1.3)",
         ),
     )
 
@@ -118,12 +118,12 @@ def _failed(data: Any) -> Iterator[str]:
 def _resolution(entry: LedgerEntry, entries: Sequence[LedgerEntry]) -> str:
     """The next promotion after an entry."""
     later = (one for one in entries if one.number > entry.number and one.action == PROMOTE)
-    found = next(later, None)
-    return OPEN if found is None else f"version {found.version} (ledger entry {found.number})"
+    promotion = next(later, None)
+    return OPEN if promotion is None else f"version {promotion.version} (ledger entry {promotion.number})"
 
 
 def _versions(entries: Sequence[LedgerEntry]) -> Table:
-    """Each version in the ledger with its commit, weights and data: the history of the configuration (clause 8.3)."""
+    """Each version in the ledger with its commit, weights and data: the history of the configuration (8.3)."""
     rows = {
         entry.version: (
             str(entry.version),
@@ -136,4 +136,4 @@ def _versions(entries: Sequence[LedgerEntry]) -> Table:
         if entry.evidence.get("digest")
     }
     headers = ("version", "weights (SHA-256)", "commit of the decision", "data (MD5)", "last decision")
-    return Table(title="history of the versions (clause 8.3)", headers=headers, rows=tuple(rows.values()))
+    return Table(title="history of the versions (8.3)", headers=headers, rows=tuple(rows.values()))

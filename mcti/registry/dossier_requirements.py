@@ -37,7 +37,7 @@ REQUIREMENTS: Sequence[tuple[str, str, str, str]] = (
     (_AI_ACT, "8", "EU declaration of conformity (Article 47)", ""),
     (_AI_ACT, "9", "post-market monitoring plan (Article 72)", ""),
     (_PCCP, "modifications", "description of the planned modifications", "pccp"),
-    (_PCCP, "protocol", "how data, training, evaluation and update are done and judged", "pccp"),
+    (_PCCP, "protocol", "how data, training, evaluation and update are done and evaluated", "pccp"),
     (_PCCP, "impact", "impact assessment", ""),
     (_SFH, "special controls", "labelling, limiting statements, verification and validation", "special_controls"),
     (_IEC_62304, "8", "configuration management", "lifecycle"),

@@ -116,14 +116,14 @@ def write(client: Any, version: Any, signature: ElectronicSignature) -> None:
 
 def read(tags: Mapping[str, str]) -> list[ElectronicSignature | UnreadableSignature]:
     """Every signature in the tags of a version, by time; those that cannot be read come first. `fault` checks them."""
-    found: list[ElectronicSignature | UnreadableSignature] = []
+    signatures: list[ElectronicSignature | UnreadableSignature] = []
     for tag in sorted(name for name in tags if name.startswith(TAG)):
         try:
-            found.append(ElectronicSignature.model_validate_json(tags[tag]))
+            signatures.append(ElectronicSignature.model_validate_json(tags[tag]))
         except ValidationError as error:
             reason = f"not the record of a signature ({error.errors(include_input=False)[0]['msg']})"
-            found.append(UnreadableSignature(tag=tag, reason=reason))
-    return sorted(found, key=lambda one: one.time.timestamp() if isinstance(one, ElectronicSignature) else 0.0)
+            signatures.append(UnreadableSignature(tag=tag, reason=reason))
+    return sorted(signatures, key=lambda one: one.time.timestamp() if isinstance(one, ElectronicSignature) else 0.0)
 
 
 def of_decision(evidence: Mapping[str, Any]) -> list[ElectronicSignature]:

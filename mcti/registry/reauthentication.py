@@ -1,6 +1,6 @@
 """Re-authentication of a signatory: the password of an MLflow user, checked by the server with basic authentication.
 
-The password is asked for on the terminal, or read from a file or an environment variable. It goes into one request to
+The password is typed on the terminal, or read from a file or an environment variable. It goes into one request to
 the server at MLFLOW_TRACKING_URI and is neither stored nor logged.
 """
 
@@ -40,9 +40,9 @@ def confirm(uri: str, user: str, password: str) -> str:
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         raise Untrusted(f"MLflow does not accept this password of {user}", uri, "nothing was signed; try again")
     if status != HTTPStatus.OK or known != user:
-        raise OperationalError(f"MLflow has no users (status {status}): nobody can sign", uri, _HINT)
+        raise OperationalError(f"MLflow has no users (status {status}): no user can sign", uri, _HINT)
     if _ask(uri, user, secrets.token_urlsafe(24))[0] != HTTPStatus.UNAUTHORIZED:
-        raise OperationalError("MLflow accepts any password: nobody can sign", uri, _HINT)
+        raise OperationalError("MLflow accepts any password: no user can sign", uri, _HINT)
     return urlsplit(uri).netloc.rpartition("@")[2]
 
 

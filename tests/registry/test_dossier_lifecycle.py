@@ -30,8 +30,8 @@ def test_a_valid_signature_is_shown_with_who_when_and_meaning():
 def test_signatures_that_do_not_count_are_shown_with_the_reason():
     earlier = signed(**{"mcti.evaluation_md5": "old"})
     edited = {"mcti.signature.x": next(iter(signed().values())).replace("anna", "eve")}
-    found, section = states({**earlier, **signed("rita"), **edited, "mcti.signature.y": "yes"})
-    assert sorted(found) == [
+    shown, section = states({**earlier, **signed("rita"), **edited, "mcti.signature.y": "yes"})
+    assert sorted(shown) == [
         "BROKEN: not the record of a signature (Invalid JSON: expected value at line 1 column 1)",
         "BROKEN: the record was edited: its hash does not match its contents",
         "about an earlier evaluation: does not count",

@@ -15,19 +15,19 @@ PASSWORD = "pässwörd: 1234"
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Basic authentication of one user. server.kind: mlflow | anybody | no users | page | moved | other user."""
+    """Basic authentication of one user. server.behaviour: mlflow | anybody | no users | page | moved | other user."""
 
     def do_GET(self):
-        self.server.seen.append(self.headers["Authorization"])
+        self.server.credentials.append(self.headers["Authorization"])
         expected = "Basic " + base64.b64encode(f"anna:{PASSWORD}".encode()).decode()
-        status = 200 if self.server.kind == "anybody" or self.headers["Authorization"] == expected else 401
-        status = {"no users": 404, "moved": 302}.get(self.server.kind, status)
+        status = 200 if self.server.behaviour == "anybody" or self.headers["Authorization"] == expected else 401
+        status = {"no users": 404, "moved": 302}.get(self.server.behaviour, status)
         self.send_response(status)
         if status == 302:
             self.send_header("Location", f"http://127.0.0.1:{self.server.server_port}/elsewhere")
         self.end_headers()
-        user = {"user": {"id": 2, "username": "ben" if self.server.kind == "other user" else "anna"}}
-        self.wfile.write(b"<html>" if self.server.kind == "page" else json.dumps(user).encode())
+        user = {"user": {"id": 2, "username": "ben" if self.server.behaviour == "other user" else "anna"}}
+        self.wfile.write(b"<html>" if self.server.behaviour == "page" else json.dumps(user).encode())
 
     def log_message(self, *_):
         """No output."""
@@ -36,7 +36,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.kind, server.seen = "mlflow", []
+    server.behaviour, server.credentials = "mlflow", []
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     server.uri = f"http://127.0.0.1:{server.server_port}"
@@ -55,11 +55,11 @@ def test_a_wrong_password_is_refused_and_not_repeated(server, user, password):
     with pytest.raises(Untrusted, match=f"MLflow does not accept this password of {user}") as refused:
         reauthentication.confirm(server.uri, user, password)
     assert password not in str(refused.value)
-    assert len(server.seen) == 1
+    assert len(server.credentials) == 1
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"),
+    ("behaviour", "message"),
     [
         ("anybody", "accepts any password"),
         ("no users", "has no users"),
@@ -68,11 +68,11 @@ def test_a_wrong_password_is_refused_and_not_repeated(server, user, password):
         ("moved", "has no users"),
     ],
 )
-def test_a_server_that_cannot_check_a_password_signs_nothing(server, kind, message):
-    server.kind = kind
+def test_a_server_that_cannot_check_a_password_signs_nothing(server, behaviour, message):
+    server.behaviour = behaviour
     with pytest.raises(OperationalError, match=message):
         reauthentication.confirm(server.uri, "anna", PASSWORD)
-    assert len(server.seen) == (2 if kind == "anybody" else 1), "a redirect must not get the password"
+    assert len(server.credentials) == (2 if behaviour == "anybody" else 1), "a redirect must not get the password"
 
 
 def test_a_server_that_does_not_answer_is_an_error_without_the_password():
@@ -121,11 +121,11 @@ class TestPassword:
             reauthentication.read_password("anna")
 
     def test_it_is_asked_for_on_a_terminal(self, monkeypatch):
-        asked = []
+        prompts = []
         monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-        monkeypatch.setattr("getpass.getpass", lambda prompt: asked.append(prompt) or PASSWORD)
+        monkeypatch.setattr("getpass.getpass", lambda prompt: prompts.append(prompt) or PASSWORD)
         assert reauthentication.read_password("anna") == PASSWORD
-        assert asked == ["MLflow password of anna: "]
+        assert prompts == ["MLflow password of anna: "]
 
     def test_without_a_terminal_it_is_an_error(self, monkeypatch):
         monkeypatch.setattr("sys.stdin", io.StringIO())

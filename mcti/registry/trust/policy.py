@@ -71,12 +71,12 @@ def trusted_approvals(client: Any, version: Any, scratch: Path, params: TrustPar
 
     Raises DataError when the trust file is invalid.
     """
-    found = approvals.signatures(version)
-    if params.require == "none" or not found:
-        return found
+    signatures = approvals.signatures(version)
+    if params.require == "none" or not signatures:
+        return signatures
     checks = verification.check_approvals(RegisteredVersion(client, version, scratch), trust_file.load(params.keys))
     verified = {check.subject for check in checks if check.state == "verified"}
-    return [one for one in found if approval_statement.name(one) in verified]
+    return [one for one in signatures if approval_statement.name(one) in verified]
 
 
 def raise_unless_verified(checks: Sequence[Check], where: str) -> None:

@@ -29,7 +29,7 @@ def approve(
     The approval applies to the current weights and evaluation: a new evaluation needs a new approval.
 
     meaning      what an electronic signature states; "": no signature
-    user         the MLflow user who signs, whose password is asked for (reauthentication.py); "": the configured one
+    user         the MLflow user who signs, whose password is required (reauthentication.py); "": the configured one
     signed_only  approvals without a signature do not count (promote.signed_approvals)
 
     Writes  a tag of the version; for a signature also its signed statement where the environment configures a key

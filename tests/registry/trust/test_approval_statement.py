@@ -38,8 +38,8 @@ def approval(version, trust):
     """The check of the approval, after every other check has passed."""
     version.again().__dict__.pop("approvals", None)
     checks = verification.check_all(version, trust)
-    (found,) = [check for check in checks if check.subject.startswith("approval")]
-    return found
+    (signed,) = [check for check in checks if check.subject.startswith("approval")]
+    return signed
 
 
 def test_a_signed_approval_is_verified_with_who_when_and_meaning(version):
