@@ -97,6 +97,7 @@ lock: $(INSTALLED)  ## resolve requirements.lock again from pyproject.toml
 		$$(sed -n 's/^# not locked, since torch brings its own: //p; s/^# not in the image, since only the kfp client needs it: //p' pyproject.toml \
 			| tr ' ' '\n' | sed 's/^/--no-emit-package /') \
 		--constraints requirements.lock pyproject.toml - -o requirements-runtime.lock
+	sed -n 's/^\([a-z0-9][^ ]*==[^\\]*[^\\ ]\) *\\$$/\1/p' requirements.lock > mcti/diagnosis/locked.txt
 
 compile: $(INSTALLED)  ## the Kubeflow pipeline as YAML: build/training.yaml
 	$(BIN)/mcti pipeline compile --out build/training.yaml
