@@ -28,6 +28,9 @@ INSTALLED := .venv/.installed
 export DVC_NO_ANALYTICS = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export DO_NOT_TRACK = true
+# Empty: modules are compiled once. Images often set it to 1; then each of the hundreds of processes of the stages and
+# tests compiles what it imports, which takes longer than most of them.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help install check bandit check-infra test test-fast coverage demo stop stack lock image image-test sbom audit compile rehearse bench docs clean
 
