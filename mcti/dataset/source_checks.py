@@ -253,8 +253,8 @@ def check_unit(medians: pd.Series, ranges: Mapping[str, tuple[float, float]], wh
 
 
 def _describe(source: CohortFacts, genes: str, slides: str, covariates: Sequence[str]) -> None:
-    numeric = tables.covariate_columns(source.patients)
-    absent = [name for name in covariates if not numeric.get(name)]
+    columns = tables.covariate_columns(source.patients)
+    absent = [name for name in covariates if name not in columns]
     parts = [f"{len(source.patients)} patients, {int(source.patients['event'].sum())} events"]
     parts += [text for text in (genes, slides) if text]
     parts += [f"no values of {', '.join(absent)}"] if absent else []

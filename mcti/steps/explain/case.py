@@ -81,7 +81,7 @@ def explain_patient(
             None if bag.genes is None else ensemble.gene_vector(bag.patient_id, expression_by_gene(bag, genes) or {})
         )
         attributions = {
-            name: attribute(ensemble.members[name], bag.patches, vector, bag.covariates, steps=params.steps)
+            name: attribute(ensemble.members[name], bag.patches, vector, bag.clinical, steps=params.steps)
             for name in ensemble.eligible_members(bag.patient_id)
         }
     except MctiError as error:
