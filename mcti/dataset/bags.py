@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mcti.errors import DataError
-from mcti.model.categories import ClinicalInput, CovariateValue
+from mcti.model.categories import Category, ClinicalInput, CovariateValue
 from mcti.model.trained import check_bag, covariate_row
 
 
@@ -73,10 +73,13 @@ class PatientBag:
         """All clinical covariates by name, numeric and categorical."""
         return {**self.covariates, **self.categories}
 
-    def with_inputs(self, names: Sequence[str]) -> "PatientBag":
-        """The same patient with these covariates only; one that the patient's cohort lacks is missing."""
-        numbers = {name: self.covariates.get(name) for name in names if name not in self.categories}
-        texts = {name: self.categories[name] for name in names if name in self.categories}
+    def with_inputs(self, inputs: Sequence[ClinicalInput]) -> "PatientBag":
+        """The same patient with these covariates only.
+
+        One that the patient's cohort lacks, or has as text in place of a number (or the reverse), is missing.
+        """
+        numbers = {one: self.covariates.get(one) for one in inputs if isinstance(one, str)}
+        texts = {one.name: self.categories.get(one.name) for one in inputs if isinstance(one, Category)}
         return dataclasses.replace(self, covariates=numbers, categories=texts)
 
     def tile_position(self, row: int) -> TilePosition:

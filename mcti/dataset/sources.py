@@ -56,10 +56,8 @@ def load_sources(
 
 
 def _with_covariates(data: Dataset, names: Sequence[str]) -> Dataset:
-    bags = {
-        name: replace(bag, covariates={**{c: None for c in names if c not in bag.categories}, **bag.covariates})
-        for name, bag in data.bags.items()
-    }
+    empty = dict.fromkeys(names)
+    bags = {name: replace(bag, covariates={**empty, **bag.covariates}) for name, bag in data.bags.items()}
     return replace(data, bags=bags)
 
 

@@ -39,7 +39,7 @@ def build(
         "inputs": {
             "genes": len(genes),
             "genes_sha256": hashlib.sha256("\n".join(genes).encode()).hexdigest(),
-            "covariates": _covariates(config),
+            "covariates": covariates(config),
             "features": feature_attributes or GAP,
         },
         "outputs": {"risk": "higher: earlier event; no unit", "survival_months": list(spec["horizons_months"])},
@@ -64,7 +64,7 @@ def build(
     }
 
 
-def _covariates(config: Mapping[str, Any]) -> list[str]:
+def covariates(config: Mapping[str, Any]) -> list[str]:
     """The names of the covariates; a categorical one with the levels of the training: `stage (I < II < III)`."""
     levels = {one["name"]: Category(**one).describe() for one in config.get("categories", ())}
     return [levels.get(name, name) for name in config.get("covariates", ())]

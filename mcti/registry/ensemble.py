@@ -241,12 +241,13 @@ class Ensemble:
         covariates: Mapping[str, CovariateValue] | None,
     ) -> dict[str, dict[str, float]]:
         check_ranges(covariates or {}, self.covariates)
-        self._warn_of_unseen_levels(covariates or {})
+        self.warn_of_unseen_levels(covariates or {})
         horizons = self.horizons_months if horizons_months is None else tuple(horizons_months)
         names = self.eligible_members(patient_id)
         return {name: self.members[name].predict(patches, vector, horizons, covariates) for name in names}
 
-    def _warn_of_unseen_levels(self, covariates: Mapping[str, CovariateValue]) -> None:
+    def warn_of_unseen_levels(self, covariates: Mapping[str, CovariateValue]) -> None:
+        """An UnseenLevelWarning for each level of a patient that did not occur in the training of any member."""
         for name, levels in self.levels.items():
             value = covariates.get(name)
             if isinstance(value, str) and value not in levels:

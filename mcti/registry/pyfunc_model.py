@@ -77,8 +77,8 @@ class ServedModel(PythonModel):  # type: ignore[misc]
         features, patient = row.get("features"), str(row["patient_id"])
         if patient in _EMPTY_IDS:
             raise DataError("patient_id is empty", "the request", "send a non-empty id for each patient")
-        genes = _numbers_by_name(row.get("genes"), "genes")
-        covariates = _numbers_by_name(row.get("covariates"), "covariates", self.ensemble.levels)
+        genes = values_by_name(row.get("genes"), "genes")
+        covariates = values_by_name(row.get("covariates"), "covariates", self.ensemble.levels)
         bag = None if _absent(features) else torch.as_tensor(_matrix(features), dtype=torch.float32)
         try:
             return self.ensemble.predict(patient, bag, genes, horizons, covariates, groups)
@@ -123,7 +123,7 @@ def _absent(value: Any) -> bool:
     )
 
 
-def _numbers_by_name(value: Any, name: str, levels: Collection[str] = ()) -> dict[str, Any] | None:
+def values_by_name(value: Any, name: str, levels: Collection[str] = ()) -> dict[str, Any] | None:
     """`{name: number}`, None where nothing was sent; levels: names of categorical covariates, whose values are text."""
     if _absent(value):
         return None

@@ -41,7 +41,7 @@ def source_inputs(config: ModelConfig, bags: Sequence[PatientBag], gene_transfor
 
     A covariate that no patient of the source has is missing for all of them.
     """
-    bags = [bag.with_inputs(config.covariates) for bag in bags]
+    bags = [bag.with_inputs(config.clinical_inputs) for bag in bags]
     genes = torch.stack([bag.genes for bag in bags if bag.genes is not None] or [torch.zeros(len(config.genes))])
     patches = [bag.patches for bag in bags if bag.patches is not None and "slides" in config.modalities]
     features = fit_feature_scale(patches or [torch.zeros(1, config.features)])

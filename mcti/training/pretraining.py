@@ -251,7 +251,7 @@ def _cohort(name: str, data: Dataset, shared: ModelConfig, params: TrainParams) 
     classes = tuple(data.classes[position] for position in used)
     renamed = [
         dataclasses.replace(
-            bag.with_inputs(shared.covariates),
+            bag.with_inputs(shared.clinical_inputs),
             patient_id=f"{name}/{bag.patient_id}",
             subtype=used.index(bag.subtype),
         )

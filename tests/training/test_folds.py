@@ -129,7 +129,7 @@ def test_the_identity_depends_on_levels_and_their_order():
         train, test = changed.select(names[6:], "train"), changed.select(names[:6], "test")
         return folds.identify(changed, train, test, settings, 0)["digests"]
 
-    other = staged(lambda row, stage: "I" if row == 30 else stage)
+    other = staged(lambda row, stage: "I" if row == 31 else stage)
     nominal = dataclasses.replace(data, ordered={})
     assert digests(other)["train"] != digests(data)["train"]
     assert digests(other)["test"] == digests(data)["test"]
