@@ -152,7 +152,7 @@ def covariate_columns(patients: pd.DataFrame) -> dict[str, bool]:
 
 
 def with_levels(patients: pd.DataFrame, ordered: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """The patients with each ordered categorical covariate as an ordered pandas categorical, lowest level first."""
+    """The patients (n rows) with each ordered categorical covariate as an ordered pandas categorical, lowest first."""
     present = [name for name in ordered if name in patients]
     return patients.assign(
         **{name: pd.Categorical(patients[name], categories=list(ordered[name]), ordered=True) for name in present}

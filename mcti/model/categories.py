@@ -7,9 +7,11 @@ has no column: all columns are missing and become the training mean, and the ind
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from mcti.arrays import FloatArray
 from mcti.errors import DataError
 
 CovariateValue = float | str | None
@@ -63,8 +65,8 @@ class Category:
         if value not in self.levels:
             return (math.nan,) * len(self._encoded)
         rank = self.levels.index(str(value))
-        own = [self.levels.index(level) for level in self._encoded]
-        return tuple(float(rank >= number if self.ordered else rank == number) for number in own)
+        ranks = [self.levels.index(level) for level in self._encoded]
+        return tuple(float(rank >= number if self.ordered else rank == number) for number in ranks)
 
     def describe(self) -> str:
         """The levels for people: `stage (I < II < III)`, `histology (ductal, lobular)`."""
@@ -98,7 +100,7 @@ def indicator_positions(inputs: Sequence[ClinicalInput]) -> tuple[int, ...]:
 
 
 def encoded_row(values: Mapping[str, CovariateValue], inputs: Sequence[ClinicalInput], where: str) -> list[float]:
-    """The values of one patient in the order of `input_columns`, NaN where missing or unseen in training.
+    """The values (V,) of one patient in the order of `input_columns`, NaN where missing or unseen in training.
 
     Raises DataError when a number is a text, or a level a number
     """
@@ -109,6 +111,20 @@ def encoded_row(values: Mapping[str, CovariateValue], inputs: Sequence[ClinicalI
         else:
             row.append(_number(one, values[one], where))
     return row
+
+
+def level_columns(
+    patients: Sequence[Mapping[str, CovariateValue]], inputs: Sequence[ClinicalInput]
+) -> dict[str, FloatArray]:
+    """The columns (n,) of the categorical covariates among `inputs`: 1, 0, or NaN where missing or unseen in training.
+
+    patients  n patients: level by name
+    """
+    columns: dict[str, FloatArray] = {}
+    for one in (one for one in inputs if isinstance(one, Category)):
+        rows = np.array([one.encode(patient.get(one.name)) for patient in patients], dtype=np.float64)
+        columns |= dict(zip(one.columns, rows.reshape(-1, len(one.columns)).T, strict=True))
+    return columns
 
 
 def _level(category: Category, value: CovariateValue, where: str) -> CovariateValue:

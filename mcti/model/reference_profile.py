@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mcti.arrays import FloatArray
 from mcti.errors import DataError
-from mcti.model.categories import Category, ClinicalInput, CovariateValue
+from mcti.model.categories import Category, ClinicalInput, CovariateValue, level_columns
 from mcti.model.trained import Fitted
 
 Patch = NDArray[np.float32]
@@ -374,19 +374,19 @@ def column_values(patients: Sequence[Patient], genes: Sequence[str], inputs: Seq
         if patient.genes is not None:
             expression[row] = patient.genes.double().numpy()
         if bag is not None and len(bag) and bag.shape[1] == width:
-            rows = bag.numpy().astype(
-                np.float64
-            )  # numpy: the order of summation does not depend on the threads of torch
+            # numpy: the order of summation does not depend on the threads of torch
+            rows = bag.numpy().astype(np.float64)
             means[row], count[row] = rows.mean(axis=0), len(rows)
             spread[row] = rows.std(axis=0).mean()
     names = sorted({name for patient in patients for name in patient.covariates})
+    levels = level_columns([patient.categories for patient in patients], inputs)
     measures = sorted({name for patient in patients for name in patient.quality})
     quality = {name: np.array([patient.quality.get(name, np.nan) for patient in patients]) for name in measures}
     return {
         "genes": dict(zip(map(str, genes), expression.T, strict=True)),
         "features": {str(number): column for number, column in enumerate(means.T)},
         "slides": {"patches": count, "spread": spread, **quality},
-        "covariates": {name: _numbers(patients, name) for name in names} | _levels(patients, inputs),
+        "covariates": {name: _numbers(patients, name) for name in names} | levels,
         "modalities": {
             "slides": np.where([bag is None for bag in bags], np.nan, 1.0),
             "genes": np.where([patient.genes is None for patient in patients], np.nan, 1.0),
@@ -397,13 +397,3 @@ def column_values(patients: Sequence[Patient], genes: Sequence[str], inputs: Seq
 def _numbers(patients: Sequence[Patient], name: str) -> FloatArray:
     values = [patient.covariates.get(name) for patient in patients]
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-
-
-def _levels(patients: Sequence[Patient], inputs: Sequence[ClinicalInput]) -> dict[str, FloatArray]:
-    """The columns (n,) of the categorical covariates among `inputs`."""
-    columns: dict[str, FloatArray] = {}
-    for one in inputs:
-        if isinstance(one, Category):
-            rows = np.array([one.encode(patient.categories.get(one.name)) for patient in patients], dtype=np.float64)
-            columns |= dict(zip(one.columns, rows.reshape(-1, len(one.columns)).T, strict=True))
-    return columns

@@ -124,7 +124,10 @@ def _absent(value: Any) -> bool:
 
 
 def values_by_name(value: Any, name: str, levels: Collection[str] = ()) -> dict[str, Any] | None:
-    """`{name: number}`, None where nothing was sent; levels: names of categorical covariates, whose values are text."""
+    """`{name: number}`, None where nothing was sent; levels: names of categorical covariates, whose values are text.
+
+    Raises DataError when the values are no object, or one has the wrong type
+    """
     if _absent(value):
         return None
     hint = f'send {name} as {{"name": 2.5}}, null where not measured'

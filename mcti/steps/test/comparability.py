@@ -153,8 +153,8 @@ def _covariates(ensemble: Ensemble, patients: pd.DataFrame, profile: ReferencePr
     for name in ensemble.covariates:
         known = ensemble.levels.get(name)
         if columns.get(name) is not (known is None):
-            kind = "numeric" if known is None else "categorical"
-            what = f"the cohort has no {kind} covariate {name!r}, which the model reads"
+            form = "numeric" if known is None else "categorical"
+            what = f"the cohort has no {form} covariate {name!r}, which the model reads"
             raise DataError(what, "patients.parquet of the cohort", "ingest it; an unknown value may be missing")
         if known is not None:
             rows.append(_levels(name, patients[name].dropna().astype(str), known))
@@ -165,7 +165,7 @@ def _covariates(ensemble: Ensemble, patients: pd.DataFrame, profile: ReferencePr
 
 
 def _levels(name: str, values: pd.Series, known: tuple[str, ...]) -> ComparedItem:
-    """Refuse a categorical covariate none of whose levels the model knows; unseen levels count as missing."""
+    """Refuse a categorical covariate none of whose levels occurred in training; single unseen ones count as missing."""
     unseen = values[~values.isin(known)]
     present = ", ".join(sorted(values.unique())[:10])
     if len(values) and len(unseen) == len(values):
