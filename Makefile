@@ -28,6 +28,9 @@ INSTALLED := .venv/.installed
 export DVC_NO_ANALYTICS = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export DO_NOT_TRACK = true
+# Empty: modules are compiled once. Images often set it to 1; then each of the hundreds of processes of the stages and
+# tests compiles what it imports, which takes longer than most of them.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help install check bandit check-infra test test-fast coverage demo stop stack lock image image-test sbom audit compile rehearse bench docs clean
 
@@ -97,6 +100,7 @@ lock: $(INSTALLED)  ## resolve requirements.lock again from pyproject.toml
 		$$(sed -n 's/^# not locked, since torch brings its own: //p; s/^# not in the image, since only the kfp client needs it: //p' pyproject.toml \
 			| tr ' ' '\n' | sed 's/^/--no-emit-package /') \
 		--constraints requirements.lock pyproject.toml - -o requirements-runtime.lock
+	sed -n 's/^\([a-z0-9][^ ]*==[^\\]*[^\\ ]\) *\\$$/\1/p' requirements.lock > mcti/diagnosis/locked.txt
 
 compile: $(INSTALLED)  ## the Kubeflow pipeline as YAML: build/training.yaml
 	$(BIN)/mcti pipeline compile --out build/training.yaml

@@ -14,7 +14,7 @@ SECTIONS = {
     "Training": ("search", "train", "pretrain", "evaluate", "test", "model"),
     "Registry": ("register", "promote", "approve", "rollback", "lineage", "verify", "bundle", "dossier", "ledger"),
     "Serving": ("predict", "explain", "serve", "monitor"),
-    "Operations": ("pipeline", "stack", "demo"),
+    "Operations": ("doctor", "pipeline", "stack", "demo"),
 }
 """Section of `mcti --help` -> its commands and groups of commands, in the order of a project."""
 
