@@ -213,6 +213,7 @@ def predict(
         patient_ids=patient_id or (),
         extraction=context.settings.extract,
         age_values=context.settings.ingest.age_values,
+        category_values=context.settings.ingest.category_values,
         pages=PatientPages(Path(pages), explanation, pdf) if pages else None,
         trust=context.settings.trust,
         progress=context.progress,
@@ -271,6 +272,7 @@ def explain(
         patient_ids=patient_id or (),
         extraction=context.settings.extract,
         age_values=context.settings.ingest.age_values,
+        category_values=context.settings.ingest.category_values,
         gene_sets=gene_sets,
         progress=context.progress,
     )

@@ -243,5 +243,5 @@ def _example(loaded: "Ensemble") -> Any:
 
     genes = dict.fromkeys(loaded.genes, 0.0)
     row = {"patient_id": ["example"], "genes": [genes], "features": [[[0.0] * loaded.features] * 2]}
-    clinical = {"covariates": [dict.fromkeys(loaded.covariates, 0.0)]} if loaded.covariates else {}
+    clinical = {"covariates": [loaded.example_covariates]} if loaded.covariates else {}
     return pd.DataFrame(row | clinical)
