@@ -7,6 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from mcti.model.categories import CovariateValue
 from mcti.model.members import can_be_stacked, stack
 from mcti.model.network import MCTI
 from mcti.model.trained import TrainedModel, single_thread
@@ -39,7 +40,7 @@ class StackedModels:
         patches: Tensor | None,
         genes: Tensor | None,
         horizons_months: Sequence[float],
-        covariates: Mapping[str, float | None] | None = None,
+        covariates: Mapping[str, CovariateValue] | None = None,
     ) -> dict[str, dict[str, float]]:
         """`TrainedModel.predict` of each model, {name: {risk, S_<months>…}}; arguments and errors as there."""
         with torch.inference_mode():
@@ -50,7 +51,7 @@ class StackedModels:
         }
 
     def inputs(
-        self, patches: Tensor | None, genes: Tensor | None, covariates: Mapping[str, float | None] | None
+        self, patches: Tensor | None, genes: Tensor | None, covariates: Mapping[str, CovariateValue] | None
     ) -> dict[str, Tensor]:
         """The inputs of the network, M rows: the patient as each member standardises them."""
         rows = [model.inputs(patches, genes, covariates) for model in self.models.values()]

@@ -81,6 +81,7 @@ def explain_patient(
         vector = (
             None if bag.genes is None else ensemble.gene_vector(bag.patient_id, expression_by_gene(bag, genes) or {})
         )
+        ensemble.warn_of_unseen_levels(bag.clinical)
         attributions = _attributions(ensemble, bag, vector, params.steps)
     except MctiError as error:
         raise error.with_patient(bag.patient_id) from error
@@ -94,7 +95,7 @@ def explain_patient(
 
 def _attributions(ensemble: Ensemble, bag: PatientBag, vector: Tensor | None, steps: int) -> dict[str, Attribution]:
     """The attribution by each eligible model, {name: attribution}; vector: the genes of the model (G,)."""
-    names, data = ensemble.eligible_members(bag.patient_id), (bag.patches, vector, bag.covariates)
+    names, data = ensemble.eligible_members(bag.patient_id), (bag.patches, vector, bag.clinical)
     stacked = ensemble.stacked(names)
     if stacked is not None:
         return attribute_members(stacked, *data, steps=steps)
