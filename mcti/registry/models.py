@@ -80,6 +80,19 @@ def version_by_number(client: Any, name: str, number: int) -> Any:
         raise DataError(f"no version {number}", f"model {name}", f"known: {known or 'none'}") from None
 
 
+def candidate(client: Any, name: str, number: int | None) -> Any:
+    """Version `number` of `name`; None: the challenger.
+
+    Raises DataError when there is no such version.
+    """
+    if number is not None:
+        return version_by_number(client, name, number)
+    challenger = version_by_alias(client, name, CHALLENGER)
+    if challenger is None:
+        raise DataError("no version has the alias challenger", f"model {name}", "run `mcti register` first")
+    return challenger
+
+
 _ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<number>\d+))")
 
 
