@@ -304,3 +304,12 @@ def test_a_number_in_place_of_a_level_is_refused(run, staged):
 def test_the_metadata_of_the_server_list_the_levels(staged):
     (described,) = [one for one in model_metadata("m", "1", staged)["inputs"] if one["name"] == "covariates"]
     assert described["parameters"] == {"levels": {"stage": ["I", "II", "III"]}}
+
+
+def test_the_endpoint_of_the_training_is_read_where_it_is_recorded(tmp_path):
+    for number, record in enumerate(({}, {"cohort": {"endpoint": "DFI"}})):
+        (tmp_path / f"fold_{number}").mkdir()
+        (tmp_path / f"fold_{number}" / "model.json").write_text(json.dumps(record))
+    assert ensemble_files.endpoint(tmp_path) == "DFI"
+    shutil.rmtree(tmp_path / "fold_1")
+    assert ensemble_files.endpoint(tmp_path) is None
