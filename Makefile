@@ -29,7 +29,7 @@ export DVC_NO_ANALYTICS = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export DO_NOT_TRACK = true
 
-.PHONY: help install check bandit check-infra test test-fast coverage demo stop stack lock image image-test sbom audit compile rehearse bench docs clean
+.PHONY: help install check bandit check-infra test test-fast coverage demo stop stack lock image image-test sbom audit wheel compile rehearse bench docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,6 +97,11 @@ lock: $(INSTALLED)  ## resolve requirements.lock again from pyproject.toml
 		$$(sed -n 's/^# not locked, since torch brings its own: //p; s/^# not in the image, since only the kfp client needs it: //p' pyproject.toml \
 			| tr ' ' '\n' | sed 's/^/--no-emit-package /') \
 		--constraints requirements.lock pyproject.toml - -o requirements-runtime.lock
+
+wheel: $(INSTALLED)  ## the wheel of mcti and the tested versions of its packages: dist/mcti-*.whl, dist/constraints.txt
+	@rm -rf build/lib build/bdist.* dist
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	$(BIN)/python -m mcti.project.constraints > dist/constraints.txt
 
 compile: $(INSTALLED)  ## the Kubeflow pipeline as YAML: build/training.yaml
 	$(BIN)/mcti pipeline compile --out build/training.yaml
