@@ -90,7 +90,8 @@ def test_a_pipeline_is_compiled_and_checked(installed, tmp_path):
     (tmp_path / "pipelines").mkdir()
     (tmp_path / "pipelines/__init__.py").write_text("raise SystemExit('a folder of the user was imported')\n")
     run(installed / "mcti", "pipeline", "compile", "--out", "training.yaml", cwd=tmp_path)
-    assert "components" in yaml.safe_load((tmp_path / "training.yaml").read_text(encoding="utf-8"))
+    documents = list(yaml.safe_load_all((tmp_path / "training.yaml").read_text(encoding="utf-8")))
+    assert "train" in str(documents[0]["components"])
     run(installed / "mcti", "pipeline", "check", "training.yaml", cwd=tmp_path)
 
 
