@@ -8,15 +8,15 @@ from pathlib import Path
 from mcti import storage
 from mcti.errors import OperationalError
 from mcti.project import files
-from mcti.project.files import WrittenFiles
+from mcti.project.files import Writer, WrittenFiles
 
 
-def create(folder: Path, name: str, params: str, own_files: Mapping[str, str] | None = None) -> WrittenFiles:
+def create(folder: Path, name: str, params: str, own_files: Mapping[str, str | Writer] | None = None) -> WrittenFiles:
     """Write a project into `folder`, which is created where it is missing; no file is overwritten.
 
     name        registered model
     params      text of params.yaml
-    own_files   {path: text} of further files, such as converted tables
+    own_files   {path: text or writer} of further files, such as converted tables
 
     Raises OperationalError when git is missing, or the folder cannot be written.
     """

@@ -1,11 +1,12 @@
 """The files of a project, and writing them without overwriting any."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import mcti
 from mcti import storage
@@ -51,24 +52,43 @@ class WrittenFiles:
     edited: tuple[str, ...]
 
 
-def write(folder: Path, files: Mapping[str, str]) -> WrittenFiles:
-    """Write `files` ({path: text}) below `folder`; a file that exists is never overwritten.
+Writer = Callable[[Path], None]
+"""Writes the file of this path."""
+
+
+def write(folder: Path, files: Mapping[str, str | Writer]) -> WrittenFiles:
+    """Write `files` ({path: text or writer}) below `folder`; a file that exists is never overwritten.
 
     Raises OperationalError when a file cannot be written.
     """
     written, unchanged, edited = [], [], []
     with storage.translating_os_errors(folder):
-        for name, text in files.items():
+        for name, content in files.items():
             path = folder / name
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                storage.write_text(path, text)
+                with storage.replacing(path) as draft:
+                    _write(draft, content)
                 written.append(name)
-            elif path.is_file() and path.read_bytes() == text.encode():
+            elif _has_content(path, content):
                 unchanged.append(name)
             else:
                 edited.append(name)
     return WrittenFiles(tuple(written), tuple(unchanged), tuple(edited))
+
+
+def _write(path: Path, content: str | Writer) -> None:
+    if isinstance(content, str):
+        path.write_text(content, encoding="utf-8")
+    else:
+        content(path)
+
+
+def _has_content(path: Path, content: str | Writer) -> bool:
+    with TemporaryDirectory(prefix="mcti-init-") as scratch:
+        expected = Path(scratch, path.name)
+        _write(expected, content)
+        return path.is_file() and path.read_bytes() == expected.read_bytes()
 
 
 def common_files(name: str) -> dict[str, str]:
