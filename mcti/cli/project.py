@@ -76,7 +76,7 @@ def init(
     example: Annotated[
         str | None, typer.Option(metavar="NAME", help="Filled settings: tcga | clam | stamp; without DIR: print them.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Take every proposal; ask nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Take every proposal, without questions.")] = False,
 ) -> object:
     """Make a project of your own tables: git, DVC, settings, stages. Existing files are kept.
 
@@ -94,12 +94,12 @@ def init(
     if folder is None:
         raise UsageError("no folder", "DIR", "name the folder of the project: mcti init DIR")
     if not yes and not sys.stdin.isatty():
-        raise UsageError("no terminal to ask at", "--yes", "add --yes to take the proposals")
+        raise UsageError("no terminal for questions", "--yes", "add --yes to take the proposals")
     clinical, expression, slides, features = _tables(clinical, expression, slides, features, yes)
     named = {"format": features_format, "encoder": encoder, "mpp": mpp, "patch_size": patch_size}
     columns = {"patient_id": patient, "time_months": time, "event": event, "site": site, "age": age}
     columns |= {"is_female": sex, "subtype": subtype}
-    found = Sources(
+    inputs = Sources(
         clinical=clinical,
         expression=expression,
         slides=slides,
@@ -116,21 +116,21 @@ def init(
         event_confirmed=event_confirmed,
         covariates=tuple(covariate) if covariate else None,
     )
-    return projects.init(Path(folder), name or Path(folder).resolve().name, found, answers, None if yes else _ask)
+    return projects.init(Path(folder), name or Path(folder).resolve().name, inputs, answers, None if yes else _prompt)
 
 
 def _tables(
     clinical: str | None, expression: str | None, slides: str | None, features: str | None, yes: bool
 ) -> tuple[str, str | None, str | None, str | None]:
-    """The paths of the tables: as stated, or asked for."""
+    """The paths of the tables: as stated, or answers."""
     if clinical is None and yes:
-        raise UsageError("no clinical table", "--clinical", "name it, or leave out --yes to be asked")
+        raise UsageError("no clinical table", "--clinical", "name it, or leave out --yes to answer questions")
     if clinical is not None:
         return clinical, expression, slides, features
-    clinical = _ask("clinical table (path)", "clinical.csv")
-    expression = expression or _ask("expression table (path)", "expression.csv")
-    slides = slides or _optional(_ask("table or folder of slides (path, or none)", "slides.csv"))
-    return clinical, expression, slides, features or _optional(_ask("ready-made features (path, or none)", "none"))
+    clinical = _prompt("clinical table (path)", "clinical.csv")
+    expression = expression or _prompt("expression table (path)", "expression.csv")
+    slides = slides or _optional(_prompt("table or folder of slides (path, or none)", "slides.csv"))
+    return clinical, expression, slides, features or _optional(_prompt("ready-made features (path, or none)", "none"))
 
 
 def _optional(answer: str) -> str | None:
@@ -148,8 +148,8 @@ def _events(values: Any) -> dict[str, int]:
     return {value: int(meaning) for value, meaning in values.items()}
 
 
-def _ask(question: str, proposed: str) -> str:
-    """Ask on stderr; without a proposed answer the text is only shown."""
+def _prompt(question: str, proposed: str) -> str:
+    """Show a question on stderr; without a proposed answer the text is only shown."""
     if not proposed:
         print_status(question)
         return ""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from mcti.cohort.layouts import patient_from_barcode, site_from_barcode
+from mcti.cohort.layouts import site_from_barcode
 from mcti.cohort.raw_tables import is_missing
 from mcti.errors import DataError, did_you_mean
 from mcti.project import coding, column_names
@@ -14,6 +14,11 @@ from mcti.project.foreign_tables import ForeignTable
 
 _DAYS_PER_YEAR = 365.25
 _MIN_FILLED = 0.8
+FLAGS = {"patient_id": "--patient", "time_months": "--time", "event": "--event", "site": "--site", "age": "--age"} | {
+    "is_female": "--sex",
+    "subtype": "--subtype",
+}
+"""Canonical column -> flag of `mcti init` that names its source."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +104,15 @@ def _first_row_per_patient(frame: pd.DataFrame, differences: tuple[str, ...]) ->
 def _columns(frame: pd.DataFrame, where: str, answers: Answers) -> dict[str, str]:
     for name, source in answers.columns.items():
         if source not in frame.columns:
-            raise DataError(f"column {source!r} of --{name} is missing", where, did_you_mean(source, frame.columns))
+            raise DataError(
+                f"column {source!r} of {FLAGS[name]} is missing", where, did_you_mean(source, frame.columns)
+            )
     rest = [column for column in frame.columns if column not in answers.columns.values()]
     columns = column_names.guess(rest, answers.endpoint) | dict(answers.columns)
-    flags = {"patient_id": "--patient", "time_months": "--time", "event": "--event"}
-    for name, flag in flags.items():
+    for name in ("patient_id", "time_months", "event"):
         if name not in columns:
-            hint = f"name it: {flag} COLUMN; the columns are {', '.join(map(str, frame.columns[:12]))}"
-            raise DataError(f"no column looks like {name}", where, hint)
+            hint = f"name it: {FLAGS[name]} COLUMN; the columns are {', '.join(map(str, frame.columns[:12]))}"
+            raise DataError(f"no column has a known name of {name}", where, hint)
     return columns
 
 
@@ -173,16 +179,16 @@ def _unit(frame: pd.DataFrame, columns: dict[str, str], answers: Answers) -> Gue
 
 
 def _events(frame: pd.DataFrame, column: str, where: str, answers: Answers) -> EventCoding:
-    found = coding.event_coding(column, frame[column])
+    events = coding.event_coding(column, frame[column])
     if answers.event_values:
         stated = {value.casefold(): meaning for value, meaning in answers.event_values.items()}
-        found = EventCoding({v: stated[v] for v in found.counts if v in stated}, found.counts,
-                            tuple(v for v in found.counts if v not in stated))  # fmt: skip
-    if found.unknown or not found.values:
-        values = ", ".join(repr(value) for value in found.unknown[:4]) or "none"
+        events = EventCoding({v: stated[v] for v in events.counts if v in stated}, events.counts,
+                            tuple(v for v in events.counts if v not in stated))  # fmt: skip
+    if events.unknown or not events.values:
+        values = ", ".join(repr(value) for value in events.unknown[:4]) or "none"
         hint = "state the meaning of each value: --event-value dead=1 --event-value alive=0, or another column: --event"
         raise DataError(f"values of unknown meaning: {values}", f"{where}, column {column}", hint)
-    return found
+    return events
 
 
 def _covariates(
@@ -191,7 +197,7 @@ def _covariates(
     """Numeric columns that are no outcome; the network reads age and sex, or what the user stated."""
     used = {*columns, *columns.values()}
     others = [str(name) for name in frame.columns if name not in used and not column_names.is_outcome(str(name))]
-    numeric = tuple(name for name in others if _is_numeric(frame[name]))
+    numeric = tuple(name for name in others if not column_names.is_known(name) and _is_numeric(frame[name]))
     built_in = tuple(name for name in ("age", "is_female") if name in columns and _varies(frame[columns[name]]))
     if answers.covariates is None:
         return numeric, built_in
@@ -213,8 +219,3 @@ def _is_numeric(cells: "pd.Series[str]") -> bool:
 
 def _varies(cells: "pd.Series[str]") -> bool:
     return len(set(cells[~cells.map(is_missing)])) > 1
-
-
-def patient_ids(ids: "pd.Series[str]", known: set[str]) -> "pd.Series[str]":
-    """Ids of another table in the form of the clinical table: as written, or the patients of TCGA barcodes."""
-    return ids if ids.isin(known).any() else ids.map(patient_from_barcode)

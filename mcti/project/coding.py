@@ -59,7 +59,7 @@ _TPM_SUM = 1e6
 
 @dataclass(frozen=True)
 class Guess:
-    """A proposed value with the reason, which the user sees; `is_sure` is false where a question is needed."""
+    """A proposed value with the reason, which the terminal shows; `is_sure` is false where a question is needed."""
 
     value: str
     reason: str
@@ -75,7 +75,9 @@ def time_unit(column: str, cells: "pd.Series[str]") -> Guess:
     shown = f"median {median:g}, largest {largest:g}"
     if (named := unit_of(column)) is not None:
         if named == "months" and largest > _LONGEST_MONTHS:
-            return Guess("days", f"the name says months, but {shown} would be {largest / 12:.0f} years", is_sure=False)
+            return Guess(
+                "days", f"the name states months, but {shown} would be {largest / 12:.0f} years", is_sure=False
+            )
         return Guess(named, f"the name of {column}; {shown}")
     if largest > _LONGEST_MONTHS:
         return Guess("days", f"{shown}: as months this would be {largest / 12:.0f} years")
@@ -85,9 +87,10 @@ def time_unit(column: str, cells: "pd.Series[str]") -> Guess:
 
 
 def numbers(cells: "pd.Series[str]") -> FloatArray:
-    """The cells that are numbers."""
-    values = pd.to_numeric(cells.where(~cells.map(is_missing)), errors="coerce").to_numpy(np.float64)
-    return values[np.isfinite(values)]
+    """The cells that are numbers (n,), in the unit of the column."""
+    values: FloatArray = pd.to_numeric(cells.where(~cells.map(is_missing)), errors="coerce").to_numpy(np.float64)
+    finite: FloatArray = values[np.isfinite(values)]
+    return finite
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class EventCoding:
     unknown: tuple[str, ...]
 
     def needed(self) -> dict[str, int]:
-        """The values for `ingest.event_values`; empty where 0 and 1 mean what they say."""
+        """The values for `ingest.event_values`; empty where 0 and 1 have their usual meaning."""
         is_plain = all(
             value in ("0", "1", "0.0", "1.0") and float(value) == meaning for value, meaning in self.values.items()
         )

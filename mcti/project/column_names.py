@@ -45,7 +45,7 @@ _OUTCOME = re.compile(r"time|surviv|days_to|death|dead|event|status|recur|relaps
 
 def plain(name: str) -> str:
     """A column name in lower case, words joined by `_`: `OS.time (days)` -> `os_time_days`."""
-    return "_".join(re.findall(r"[a-z0-9äöüß]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).casefold()))
+    return "_".join(re.findall(r"[a-z0-9äöüß]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()))
 
 
 def guess(columns: Iterable[str], endpoint: str | None = None) -> dict[str, str]:
@@ -57,15 +57,15 @@ def guess(columns: Iterable[str], endpoint: str | None = None) -> dict[str, str]
     for column in columns:
         by_plain.setdefault(plain(column), column)
         by_plain.setdefault(plain(column.rpartition(".")[2]), column)  # demographic.vital_status
-    found: dict[str, str] = {}
+    sources: dict[str, str] = {}
     for canonical, names in NAMES.items():
         known = (*_of_endpoint(canonical, endpoint), *names)
         source = next(
-            (by_plain[name] for name in known if name in by_plain and by_plain[name] not in found.values()), None
+            (by_plain[name] for name in known if name in by_plain and by_plain[name] not in sources.values()), None
         )
         if source is not None:
-            found[canonical] = source
-    return found
+            sources[canonical] = source
+    return sources
 
 
 def _of_endpoint(canonical: str, endpoint: str | None) -> tuple[str, ...]:
@@ -88,6 +88,12 @@ def unit_of(column: str) -> str | None:
     """The unit of time that a column name states."""
     words = plain(column).split("_")
     return next((unit for unit, names in UNITS.items() if any(word in names for word in words)), None)
+
+
+def is_known(column: str) -> bool:
+    """Whether the name is one of a canonical column: its column may have been replaced by a converted one."""
+    names = {name for known in NAMES.values() for name in known}
+    return bool({plain(column), plain(column.rpartition(".")[2])} & names)
 
 
 def is_outcome(column: str) -> bool:

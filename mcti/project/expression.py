@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mcti import storage
+from mcti.arrays import FloatArray
 from mcti.cohort import text_files
 from mcti.cohort.layouts import patient_from_barcode, select_samples
 from mcti.errors import DataError
@@ -112,19 +113,20 @@ def _one_sample(frame: pd.DataFrame, key: str) -> tuple[pd.DataFrame, str, tuple
     return table, key, changes
 
 
-def _sample(genes: pd.DataFrame, where: str) -> "coding.FloatArray":
+def _sample(genes: pd.DataFrame, where: str) -> FloatArray:
     """Values (patients, genes) of evenly spaced patients and genes."""
     rows = np.unique(np.linspace(0, len(genes) - 1, min(_SAMPLE, len(genes))).astype(int))
     few = genes.iloc[rows]
     try:
-        return few.apply(pd.to_numeric).to_numpy(np.float64)
+        values: FloatArray = few.apply(pd.to_numeric).to_numpy(np.float64)
     except (ValueError, TypeError) as error:
         hint = "leave only patient_id and columns of genes, with decimal points, in the table"
         raise DataError(f"a cell is no number ({error})", where, hint) from error
+    return values
 
 
 def parquet(table: pd.DataFrame, path: Path) -> None:
-    """Write a converted table: patient_id as text, genes as float32."""
+    """Write a converted table (patients, genes + 1): patient_id as text, genes as float32."""
     numbers = table.drop(columns="patient_id").apply(pd.to_numeric).astype(np.float32)
     numbers.insert(0, "patient_id", table["patient_id"].astype(str))
     numbers.to_parquet(path, index=False)

@@ -21,13 +21,13 @@ _HEAD = """# The stages from params.yaml and source tables to a registered model
 _VERSION_STAGE = f"""stages:
   version:
     desc: Write the version of the installed mcti, on which the other stages depend
-    cmd: ${{mcti}} --version > {VERSION_FILE}
+    cmd: mkdir -p data && ${{mcti}} --version > {VERSION_FILE}
     always_changed: true
     outs:
       - {VERSION_FILE}
 
 """
-_IGNORED = """.venv/
+_IGNORED = """.venv
 .stack/
 __pycache__/
 build/
@@ -143,16 +143,16 @@ _DVC_CONFIG = """[core]
 
 def stages(text: str) -> str:
     """dvc.yaml of a project from that of the checkout: stages depend on the installed version, not on sources."""
-    lines, seen = [], False
+    lines, has_version = [], False
     for line in text.partition("vars:\n")[2].splitlines(keepends=True):
         if re.match(r"  \w", line):  # the next stage
-            seen = False
+            has_version = False
         is_source = line.startswith("      - mcti/")
         if not is_source:
             lines.append(line)
-        elif not seen:
+        elif not has_version:
             lines.append(f"      - {VERSION_FILE}\n")
-        seen = seen or is_source
+        has_version = has_version or is_source
     return _HEAD + "vars:\n" + "".join(lines).replace("stages:\n", _VERSION_STAGE, 1)
 
 

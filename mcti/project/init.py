@@ -14,8 +14,8 @@ from mcti.project.examples import EXAMPLES
 from mcti.project.files import WrittenFiles
 from mcti.project.proposal import RAW, Proposal, Sources, propose
 
-Ask = Callable[[str, str], str]
-"""Asks the user: (question, proposed answer) -> answer."""
+Prompt = Callable[[str, str], str]
+"""Shows a question to the user: (question, proposed answer) -> answer."""
 
 
 class InitResult(BaseModel):
@@ -59,19 +59,19 @@ class ExampleResult(BaseModel):
         return self.params.rstrip("\n").split("\n")
 
 
-def init(folder: Path, name: str, found: Sources, answers: Answers, ask: Ask | None = None) -> InitResult:
+def init(folder: Path, name: str, inputs: Sources, answers: Answers, prompt: Prompt | None = None) -> InitResult:
     """Read the tables, propose settings, and write a project; files that exist are kept.
 
-    ask     asks for the uncertain values; None: the proposals are taken
+    prompt  requests the uncertain values; None: the proposals are taken
 
     Raises
         DataError when a table cannot be read, or `ingest` would refuse the cohort.
         UsageError when a stated value is invalid. OperationalError when git is missing, or a file cannot be written.
     """
-    proposal = propose(name, found, answers, folder)
-    if ask is not None:
-        found, answers = _asked(proposal, found, answers, ask)
-        proposal = propose(name, found, answers, folder)
+    proposal = propose(name, inputs, answers, folder)
+    if prompt is not None:
+        inputs, answers = _answered(proposal, inputs, answers, prompt)
+        proposal = propose(name, inputs, answers, folder)
     text = params_text.render(proposal.settings, proposal.reasons)
     files = create.create(folder, name, text, proposal.files)
     _version_tables(folder, files)
@@ -85,19 +85,19 @@ def init(folder: Path, name: str, found: Sources, answers: Answers, ask: Ask | N
     )
 
 
-def _asked(proposal: Proposal, found: Sources, answers: Answers, ask: Ask) -> tuple[Sources, Answers]:
+def _answered(proposal: Proposal, inputs: Sources, answers: Answers, prompt: Prompt) -> tuple[Sources, Answers]:
     """The answers of the user to what was proposed."""
     for line in (*proposal.lines, *(f"check      {question}" for question in proposal.questions)):
-        ask(line, "")
+        prompt(line, "")
     ingest = proposal.settings["ingest"]
     if "time_unit" in ingest:
-        answers = replace(answers, time_unit=ask("unit of the times: days, months or years", ingest["time_unit"]))
-    answers = replace(answers, endpoint=ask("end point: OS, DSS, DFI, PFI or DMFS", ingest.get("endpoint", "OS")))
-    scale = ask("scale of the expression: counts, tpm, log2 or z-score", ingest["expression_scale"])
+        answers = replace(answers, time_unit=prompt("unit of the times: days, months or years", ingest["time_unit"]))
+    answers = replace(answers, endpoint=prompt("end point: OS, DSS, DFI, PFI or DMFS", ingest.get("endpoint", "OS")))
+    scale = prompt("scale of the expression: counts, tpm, log2 or z-score", ingest["expression_scale"])
     read = proposal.settings["train"]["architecture"]["covariates"]
-    stated = ask("covariates of the network, separated by commas", ",".join(read) or "none")
+    stated = prompt("covariates of the network, separated by commas", ",".join(read) or "none")
     names = tuple(word.strip() for word in stated.split(",") if word.strip() and word.strip() != "none")
-    return replace(found, expression_scale=scale), replace(answers, covariates=names)
+    return replace(inputs, expression_scale=scale), replace(answers, covariates=names)
 
 
 def example(name: str) -> ExampleResult:

@@ -22,6 +22,7 @@ from mcti.project.clinical import Answers
 from mcti.project.files import Writer
 
 RAW = "data/raw"
+_Part = clinical.ClinicalProposal | expression.ExpressionProposal | slide_sets.SlidesProposal
 _FOLDS, _MIN_EVENTS_PER_FOLD = 5, 5
 
 
@@ -58,7 +59,7 @@ class Proposal:
     questions: tuple[str, ...]
 
 
-def propose(name: str, found: Sources, answers: Answers, folder: Path) -> Proposal:
+def propose(name: str, inputs: Sources, answers: Answers, folder: Path) -> Proposal:
     """The proposal for the tables of a cohort; nothing is written.
 
     name    of the cohort and the registered model;  folder: of the project
@@ -67,13 +68,13 @@ def propose(name: str, found: Sources, answers: Answers, folder: Path) -> Propos
         DataError when a table cannot be read, or `ingest` would refuse the cohort, with file, row and column.
         UsageError when a stated value is invalid.
     """
-    layout = _layout(found)
-    draft = _of_layout(layout, name, found, answers) if layout else _canonical(name, found, answers)
+    layout = _layout(inputs)
+    draft = _of_layout(layout, name, inputs, answers) if layout else _canonical(name, inputs, answers)
     settings = params.check(Settings, draft.settings, "the proposal")
-    cohort = _read(draft, found, settings.ingest)
+    cohort = _read(draft, inputs, settings.ingest)
     lines, questions = _summary(cohort, settings)
     located = {section: dict(keys) for section, keys in draft.settings.items()}
-    located["ingest"] |= _paths(draft, found, folder)
+    located["ingest"] |= _paths(draft, inputs, folder)
     if "extract" in located and "import" in located["extract"]:
         path = located["extract"]["import"]["path"]
         located["extract"]["import"] = located["extract"]["import"] | {"path": _from(folder, path)}
@@ -92,15 +93,15 @@ class _Draft:
     questions: list[str]
 
 
-def _canonical(name: str, found: Sources, answers: Answers) -> _Draft:
+def _canonical(name: str, inputs: Sources, answers: Answers) -> _Draft:
     """The draft of one clinical table, one expression table and one table of slides."""
-    read = clinical.propose(foreign_tables.read(found.clinical), answers)
+    read = clinical.propose(foreign_tables.read(inputs.clinical), answers)
     ids = set(read.ids)
-    if found.expression is None:
+    if inputs.expression is None:
         raise UsageError("no expression table", "--expression", "name it: a table of patients by genes")
-    genes = expression.propose(found.expression, ids, found.expression_scale)
-    features = slide_sets.propose_features(found.features, found.features_stated) if found.features else None
-    slides = _slides(found, features, ids)
+    genes = expression.propose(inputs.expression, ids, inputs.expression_scale)
+    features = slide_sets.propose_features(inputs.features, inputs.features_stated) if inputs.features else None
+    slides = _slides(inputs, features, ids)
     ingest: dict[str, Any] = {
         "name": name,
         "time_unit": read.unit.value,
@@ -111,7 +112,7 @@ def _canonical(name: str, found: Sources, answers: Answers) -> _Draft:
     ingest |= {"event_confirmed": True} if answers.event_confirmed else {}
     ingest |= {"columns": read.columns} if read.columns else {}
     ingest |= {"event_values": read.events.needed()} if read.events.needed() else {}
-    settings = _settings(name, ingest, found, features, read.read_by_network)
+    settings = _settings(name, ingest, inputs, features, read.read_by_network)
     reasons = {
         "ingest.time_unit": read.unit.reason,
         "ingest.event_values": read.events.text(),
@@ -120,17 +121,17 @@ def _canonical(name: str, found: Sources, answers: Answers) -> _Draft:
     }
     files: dict[str, Writer] = {}
     lines: list[str] = []
-    kinds = {
-        "clinical": (found.clinical, read),
-        "expression": (found.expression, genes),
-        "slides": (found.slides, slides),
+    parts: dict[str, tuple[str | None, _Part]] = {
+        "clinical": (inputs.clinical, read),
+        "expression": (inputs.expression, genes),
+        "slides": (inputs.slides, slides),
     }
-    for kind, (source, part) in kinds.items():
-        if part is not None and part.table is not None:
-            path = f"{RAW}/{kind}.{'parquet' if kind == 'expression' else 'csv'}"
-            files[path] = _writer(kind, part.table)
-            lines.append(f"convert    {path}: {source or found.features} ({'; '.join(part.changes)})")
-    lines += _understood(read, genes, slides, features, found)
+    for table_name, (source, part) in parts.items():
+        if part.table is not None:
+            path = f"{RAW}/{table_name}.{'parquet' if table_name == 'expression' else 'csv'}"
+            files[path] = _writer(table_name, part.table)
+            lines.append(f"convert    {path}: {source or inputs.features} ({'; '.join(part.changes)})")
+    lines += _understood(read, genes, slides, features, inputs)
     questions = list(read.questions)
     if not genes.scale.is_sure:
         questions.append(f"the scale of the expression is taken as {genes.scale.value} ({genes.scale.reason}): "
@@ -138,13 +139,13 @@ def _canonical(name: str, found: Sources, answers: Answers) -> _Draft:
     return _Draft(settings, reasons, files, lines, questions)
 
 
-def _slides(found: Sources, features: slide_sets.FeaturesProposal | None, ids: set[str]) -> slide_sets.SlidesProposal:
-    if found.slides is not None:
-        return slide_sets.propose_table(found.slides, ids)
-    if features is None or found.features is None:
+def _slides(inputs: Sources, features: slide_sets.FeaturesProposal | None, ids: set[str]) -> slide_sets.SlidesProposal:
+    if inputs.slides is not None:
+        return slide_sets.propose_table(inputs.slides, ids)
+    if features is None or inputs.features is None:
         hint = "name a table or folder of slides, or ready-made features: --features FOLDER"
         raise UsageError("neither slides nor features", "--slides", hint)
-    table = slide_sets.of_names(dict.fromkeys(features.names, ""), ids, found.features)
+    table = slide_sets.of_names(dict.fromkeys(features.names, ""), ids, inputs.features)
     return slide_sets.SlidesProposal(tuple(table["patient_id"]), len(table), table, ("from the names of the features",))
 
 
@@ -153,24 +154,24 @@ def _understood(
     genes: expression.ExpressionProposal,
     slides: slide_sets.SlidesProposal,
     features: slide_sets.FeaturesProposal | None,
-    found: Sources,
+    inputs: Sources,
 ) -> list[str]:
     """What was read, with counts: for the terminal."""
     ids = set(read.ids)
     columns = ", ".join(f"{name} = {column}" for name, column in sorted(read.columns.items())) or "as documented"
     lines = [
-        f"clinical   {found.clinical}: {len(read.ids)} patients; columns {columns}",
+        f"clinical   {inputs.clinical}: {len(read.ids)} patients; columns {columns}",
         f"time       {read.unit.value} ({read.unit.reason})",
         f"event      {read.events.text()}; end point {read.endpoint}",
-        f"genes      {found.expression}: {len(genes.ids)} patients, {len(ids & set(genes.ids))} of the clinical table, "
-        f"{genes.genes} genes; scale {genes.scale.value} ({genes.scale.reason})",
+        f"genes      {inputs.expression}: {len(genes.ids)} patients, "
+        f"{len(ids & set(genes.ids))} of the clinical table, {genes.genes} genes; scale {genes.scale.value} ({genes.scale.reason})",
         f"slides     {slides.slides} slides of {len(set(slides.patients))} patients, "
         f"{len(ids & set(slides.patients))} of the clinical table",
     ]
     if features is not None:
         described = ", ".join(f"{key} {features.settings[key]}" for key in ("format", "encoder", "mpp", "patch_size"))
         lines.append(
-            f"features   {found.features}: {len(features.names)} entries of width {features.width}; {described}"
+            f"features   {inputs.features}: {len(features.names)} entries of width {features.width}; {described}"
         )
     kept = ", ".join(read.covariates) or "none"
     return [*lines, f"covariates {kept}; the network reads {', '.join(read.read_by_network) or 'none'}"]
@@ -179,11 +180,11 @@ def _understood(
 def _settings(
     name: str,
     ingest: dict[str, Any],
-    found: Sources,
+    inputs: Sources,
     features: slide_sets.FeaturesProposal | None,
     covariates: tuple[str, ...],
 ) -> dict[str, dict[str, Any]]:
-    extract: dict[str, Any] = {"encoder": found.encoder}
+    extract: dict[str, Any] = {"encoder": inputs.encoder}
     if features is not None:
         extract = {"source": "import", "import": dict(features.settings)}
     return {
@@ -194,8 +195,8 @@ def _settings(
     }
 
 
-def _writer(kind: str, table: pd.DataFrame) -> Writer:
-    if kind == "expression":
+def _writer(table_name: str, table: pd.DataFrame) -> Writer:
+    if table_name == "expression":
         return lambda path: expression.parquet(table, path)
     return lambda path: storage.write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
@@ -203,32 +204,32 @@ def _writer(kind: str, table: pd.DataFrame) -> Writer:
 _MARKS = {"tcga-cbioportal": "data_clinical_patient.txt", "xena": "clinicalmatrix"}
 
 
-def _layout(found: Sources) -> str | None:
+def _layout(inputs: Sources) -> str | None:
     """The layout of public source tables; None: tables of the user."""
-    path = Path(found.clinical)
+    path = Path(inputs.clinical)
     if path.is_dir():
         names = [entry.name.casefold() for entry in path.iterdir()]
         layout = next((layout for layout, mark in _MARKS.items() if any(mark in name for name in names)), None)
         if layout is None:
             hint = "name a table, a folder of cBioPortal or Xena, or the clinical JSON of the GDC"
-            raise DataError("a folder of no known layout", found.clinical, hint)
+            raise DataError("a folder of no known layout", inputs.clinical, hint)
         return layout
     if path.suffix.casefold() == ".json" and path.is_file():
         return "gdc"
-    if path.is_file() and found.expression in (None, found.clinical):
-        header = {str(name).casefold() for name in foreign_tables.read(found.clinical).frame.columns}
+    if path.is_file() and inputs.expression in (None, inputs.clinical):
+        header = {str(name).casefold() for name in foreign_tables.read(inputs.clinical).frame.columns}
         if {"case_id", "survival_months", "censorship"} <= header:
             return "mcat"
     return None
 
 
-def _of_layout(layout: str, name: str, found: Sources, answers: Answers) -> _Draft:
+def _of_layout(layout: str, name: str, inputs: Sources, answers: Answers) -> _Draft:
     """The draft of public source tables: the layout defines columns, units and events."""
-    genes = found.expression or (found.clinical if layout == "mcat" else None)
+    genes = inputs.expression or (inputs.clinical if layout == "mcat" else None)
     if genes is None:
         raise UsageError(f"no expression of the layout {layout}", "--expression", "name its matrix or folder")
-    features = slide_sets.propose_features(found.features, found.features_stated) if found.features else None
-    scale = found.expression_scale or {"mcat": "z-score"}.get(layout, "log2")
+    features = slide_sets.propose_features(inputs.features, inputs.features_stated) if inputs.features else None
+    scale = inputs.expression_scale or {"mcat": "z-score"}.get(layout, "log2")
     ingest: dict[str, Any] = {"name": name, "format": layout, "expression_scale": scale}
     ingest |= {"endpoint": answers.endpoint} if answers.endpoint else {}
     ingest |= {"event_confirmed": True} if answers.event_confirmed else {}
@@ -236,40 +237,40 @@ def _of_layout(layout: str, name: str, found: Sources, answers: Answers) -> _Dra
     ingest |= {"covariates": list(answers.covariates)} if answers.covariates is not None else {}
     ingest |= {"event_values": dict(answers.event_values)} if answers.event_values else {}
     covariates = answers.covariates if answers.covariates is not None else ("age", "is_female")
-    settings = _settings(name, ingest, found, features, covariates)
+    settings = _settings(name, ingest, inputs, features, covariates)
     draft = _Draft(settings, {"ingest.format": "the files have this layout"}, {}, [], [])
-    if found.slides is None:
-        raw = sources.read(found.clinical, genes, None, IngestParams(**ingest))
-        table, reason = _slides_of_layout(raw, found, features)
+    if inputs.slides is None:
+        raw = sources.read(inputs.clinical, genes, None, IngestParams(**ingest))
+        table, reason = _slides_of_layout(raw, inputs, features)
         draft.files[f"{RAW}/slides.csv"] = _writer("slides", table)
         draft.lines.append(f"convert    {RAW}/slides.csv: {len(table)} slides {reason}")
-    draft.lines.append(f"layout     {layout}: {found.clinical} and {genes}")
+    draft.lines.append(f"layout     {layout}: {inputs.clinical} and {genes}")
     return draft
 
 
 def _slides_of_layout(
-    raw: RawCohort, found: Sources, features: slide_sets.FeaturesProposal | None
+    raw: RawCohort, inputs: Sources, features: slide_sets.FeaturesProposal | None
 ) -> tuple[pd.DataFrame, str]:
     """The table of slides where the user has none: those of the layout, else those of the features."""
     if raw.slides is not None:
         return raw.slides.frame, "of the clinical table"
-    if features is None or found.features is None:
+    if features is None or inputs.features is None:
         hint = "name a table of slides, or ready-made features: --features FOLDER"
         raise UsageError("neither slides nor features", "--slides", hint)
     ids = set(raw.clinical.frame["patient_id"])
-    table = slide_sets.of_names(dict.fromkeys(features.names, ""), ids, found.features)
+    table = slide_sets.of_names(dict.fromkeys(features.names, ""), ids, inputs.features)
     return table, "from the names of the features"
 
 
-def _sources(found: Sources) -> dict[str, str | None]:
-    return {"clinical": found.clinical, "expression": found.expression or found.clinical,
-            "slides": found.slides}  # fmt: skip
+def _sources(inputs: Sources) -> dict[str, str | None]:
+    return {"clinical": inputs.clinical, "expression": inputs.expression or inputs.clinical,
+            "slides": inputs.slides}  # fmt: skip
 
 
-def _read(draft: _Draft, found: Sources, ingest: IngestParams) -> Cohort:
+def _read(draft: _Draft, inputs: Sources, ingest: IngestParams) -> Cohort:
     """The cohort as `ingest` would read it; converted tables are written to a temporary folder."""
     with TemporaryDirectory(prefix="mcti-init-") as scratch:
-        locations = _sources(found)
+        locations = _sources(inputs)
         for path, write in draft.files.items():
             target = Path(scratch, Path(path).name)
             write(target)
@@ -279,7 +280,7 @@ def _read(draft: _Draft, found: Sources, ingest: IngestParams) -> Cohort:
 
 
 def _summary(cohort: Cohort, settings: Settings) -> tuple[list[str], list[str]]:
-    """The size of the cohort, the excluded patients, and the question of the event flag that `validate` would ask."""
+    """The size of the cohort, the excluded patients, and the question of the event flag that `validate` would raise."""
     counts = cohort.info.counts
     parts = ", ".join(f"{counts[name]} {name}" for name in ("patients", "events", "genes", "slides"))
     lines = [f"cohort     {parts}; subtypes {json.dumps(_subtypes(cohort), ensure_ascii=False)}"]
@@ -297,10 +298,10 @@ def _subtypes(cohort: Cohort) -> dict[str, int]:
     return {str(name): int(count) for name, count in cohort.patients["subtype"].value_counts().items()}
 
 
-def _paths(draft: _Draft, found: Sources, folder: Path) -> dict[str, str]:
+def _paths(draft: _Draft, inputs: Sources, folder: Path) -> dict[str, str]:
     """The paths of the tables as the project writes them: relative where they are below it, else absolute."""
     written = {Path(path).stem: path for path in draft.files}
-    return {kind: written.get(kind) or _from(folder, path) for kind, path in _sources(found).items()}
+    return {table_name: written.get(table_name) or _from(folder, path) for table_name, path in _sources(inputs).items()}
 
 
 def _from(folder: Path, path: str | None) -> str:

@@ -51,14 +51,14 @@ def propose_table(location: str, patients: Collection[str]) -> SlidesProposal:
     source = foreign_tables.read(location)
     frame, changes = source.frame, source.differences
     plain = {column_names.plain(str(name)): str(name) for name in frame.columns}
-    found = {"patient_id": column_names.guess(frame.columns).get("patient_id")}
-    found["slide_id"] = next((plain[name] for name in _SLIDE_NAMES if name in plain), None)
-    found["path"] = next((plain[name] for name in _PATH_NAMES if name in plain), None)
+    sources = {"patient_id": column_names.guess(frame.columns).get("patient_id")}
+    sources["slide_id"] = next((plain[name] for name in _SLIDE_NAMES if name in plain), None)
+    sources["path"] = next((plain[name] for name in _PATH_NAMES if name in plain), None)
     for name in ("patient_id", "slide_id"):
-        if found[name] is None:
+        if sources[name] is None:
             hint = f"write columns patient_id and slide_id; the columns are {', '.join(map(str, frame.columns[:8]))}"
-            raise DataError(f"no column looks like {name}", location, hint)
-    renamed = {source: name for name, source in found.items() if source is not None and source != name}
+            raise DataError(f"no column has a known name of {name}", location, hint)
+    renamed = {source: name for name, source in sources.items() if source is not None and source != name}
     frame, changes = (
         frame.rename(columns=renamed),
         (*changes, *(f"{name}: the column {old}" for old, name in renamed.items())),
@@ -70,7 +70,9 @@ def propose_table(location: str, patients: Collection[str]) -> SlidesProposal:
 
 
 def of_names(slides: dict[str, str], patients: Collection[str], where: str) -> pd.DataFrame:
-    """A table of slides from their names: patient of a TCGA barcode, or the longest patient id that starts the name.
+    """Patient, slide and path of each slide (one row per slide), from the names: the longest patient id that starts it.
+
+    A name without one has the patient of its TCGA barcode.
 
     Raises DataError when no slide belongs to a patient.
     """

@@ -15,16 +15,16 @@ def test_the_stages_are_those_of_the_checkout_on_the_installed_version():
     ours = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
     project = yaml.safe_load(files.common_files("x")["dvc.yaml"])
     version = project["stages"].pop("version")
-    assert version["cmd"] == "${mcti} --version > data/mcti_version.txt"
+    assert version["cmd"] == "mkdir -p data && ${mcti} --version > data/mcti_version.txt"
     assert version["always_changed"] is True
     for name, stage in ours["stages"].items():
         data = [path for path in stage.get("deps", ()) if not path.startswith("mcti/")]
         expected = {**stage, **({"deps": data} if data else {})}
         if len(data) < len(stage.get("deps", ())):
             expected["deps"] = [*data, "data/mcti_version.txt"]
-        found = project["stages"][name]
-        assert sorted(found.pop("deps", [])) == sorted(expected.pop("deps", [])), name
-        assert found == expected
+        stage_of_project = project["stages"][name]
+        assert sorted(stage_of_project.pop("deps", [])) == sorted(expected.pop("deps", [])), name
+        assert stage_of_project == expected
     assert sorted(project["stages"]) == sorted(ours["stages"])
     assert project["plots"] == ours["plots"]
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 DEMO = """
 from pathlib import Path
 from mcti.demo.run import demo
-print("\\n".join(demo(Path.cwd(), announce=print, patients=120).lines()))
+print("\\n".join(demo(Path.cwd(), announce=print, patients=60).lines()))
 """
 pytestmark = pytest.mark.slow
 
