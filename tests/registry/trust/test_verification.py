@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from mcti.registry.trust import verification
 from mcti.registry.trust.trust_file import TrustFile
-from tests.registry.trust.factories import TIME, Version, new_key, trusting
+from tests.registry.trust.factories import TIME, Version, new_key, sign_entry, signed_chain, trusting
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def states(version, trust):
 
 SUBJECTS = ["weights", "model", "evaluation files", "features", "folds", "training", "evaluation", "registration",
             "gate-5", "ledger"]  # fmt: skip
-WITHOUT_SIGNATURE = {"weights", "evaluation files", "ledger"}
+WITHOUT_SIGNATURE = {"weights", "evaluation files"}
 
 
 @pytest.mark.parametrize("curve", [ec.SECP256R1, ec.SECP384R1, ec.SECP521R1])
@@ -34,6 +34,8 @@ def test_a_signed_version_is_verified_in_every_part(tmp_path, curve):
 def test_without_signatures_each_part_is_unsigned(version):
     for path in version.signatures.iterdir():
         path.unlink()
+    version.ledger_entries = signed_chain()
+    version.head = f"6:{version.ledger_entries[-1].hash}"
     expected = {name: "verified" if name in WITHOUT_SIGNATURE else "unsigned" for name in SUBJECTS}
     assert states(version, trusting(version.key)) == expected
 
@@ -243,7 +245,58 @@ def decision_about_another_evaluation(v):
 
 
 def rewritten_ledger(v):
-    v.ledger_faults = ["the registry stores another hash of entry 5: entries were lost or rewritten"]
+    v.ledger_entries = signed_chain(v.key, {"reason": "another"})
+
+
+def unsigned_rewritten_ledger(v):
+    """As an attacker with write access to S3 and to the tags of MLflow, but without a key."""
+    v.ledger_entries = signed_chain(None, {"reason": "another"})
+    v.head = f"6:{v.ledger_entries[-1].hash}"
+
+
+def rewritten_with_foreign_key(v):
+    v.ledger_entries = signed_chain(new_key(), {"reason": "another"})
+    v.head = f"6:{v.ledger_entries[-1].hash}"
+
+
+def rewritten_with_old_signatures(v):
+    signatures = [entry.signature for entry in v.ledger_entries]
+    unsigned_rewritten_ledger(v)
+    v.ledger_entries = [
+        entry.model_copy(update={"signature": signature})
+        for entry, signature in zip(v.ledger_entries, signatures, strict=True)
+    ]
+
+
+def entry_change(position, change):
+    """Change one entry of the ledger by a function from version and entry to fields."""
+
+    def apply(v):
+        entry = v.ledger_entries[position]
+        v.ledger_entries[position] = entry.model_copy(update=change(v, entry))
+
+    return apply
+
+
+def appended_entry(key_of):
+    """A rollback after the last entry, chained and stored as head, signed by `key_of(v)` (None: not signed)."""
+
+    def apply(v):
+        last, key = v.ledger_entries[-1], key_of(v)
+        entry = last.model_copy(update={"number": 7, "before": last.hash, "action": "rollback", "signature": None})
+        entry = entry.with_hash()
+        v.ledger_entries.append(sign_entry(entry, key) if key else entry)
+        v.head = f"7:{entry.hash}"
+
+    return apply
+
+
+def altered_entry_signature(v, entry):
+    bundle = json.loads(json.dumps(entry.signature))
+    signature = bytearray(base64.b64decode(bundle["dsseEnvelope"]["signatures"][0]["sig"]))
+    signature[-1] ^= 1
+    bundle["dsseEnvelope"]["signatures"][0]["sig"] = base64.b64encode(bytes(signature)).decode()
+    return {"signature": bundle}
 
 
 def date_in_future(v):
@@ -258,7 +311,7 @@ def statement_of_another_type(v):
     v.sign("model", v.payloads()["training"])
 
 
-BROKEN, UNSIGNED = "broken", "unsigned"
+BROKEN, UNSIGNED, UNKNOWN = "broken", "unsigned", "unknown"
 TAMPERING = {
     "weights altered": (altered_weights, "weights", BROKEN, "fold_1/weights.safetensors was altered"),
     "weights altered, signature": (altered_weights, "model", BROKEN, "fold_1/weights.safetensors was altered"),
@@ -320,6 +373,24 @@ TAMPERING = {
     "rejection used as promotion": (signed_rejection, "gate-5", BROKEN, "FAILED"),
     "decision about another evaluation": (decision_about_another_evaluation, "gate-5", BROKEN, "md5"),
     "ledger rewritten": (rewritten_ledger, "ledger", BROKEN, "entries were lost or rewritten"),
+    "ledger and its head rewritten without a key": (
+        unsigned_rewritten_ledger, "ledger", UNSIGNED, "no entry is signed"),
+    "ledger and its head rewritten with another key": (rewritten_with_foreign_key, "ledger", UNKNOWN, "is not trusted"),
+    "ledger and its head rewritten, signatures kept": (
+        rewritten_with_old_signatures, "ledger", BROKEN, "the signature is of another entry"),
+    "signature of an entry removed": (
+        entry_change(3, lambda v, entry: {"signature": None}), "ledger", BROKEN, "entry 4 has no signature"),
+    "signature of the last entry removed": (
+        entry_change(5, lambda v, entry: {"signature": None}), "ledger", BROKEN, "entry 6 has no signature"),
+    "signature of an entry altered": (
+        entry_change(2, altered_entry_signature), "ledger", BROKEN, "the signature is not that of key site"),
+    "signatures of two entries exchanged": (
+        entry_change(2, lambda v, entry: {"signature": v.ledger_entries[3].signature}),
+        "ledger", BROKEN, "the signature is of another entry"),
+    "entry of the ledger removed": (lambda v: v.ledger_entries.pop(2), "ledger", BROKEN, "entry 3 is missing"),
+    "last entry of the ledger removed": (lambda v: v.ledger_entries.pop(), "ledger", BROKEN, "entries were lost"),
+    "unsigned entry appended": (appended_entry(lambda v: None), "ledger", BROKEN, "entry 7 has no signature"),
+    "entry of an unknown key appended": (appended_entry(lambda v: new_key()), "ledger", UNKNOWN, "is not trusted"),
     "signature dated in the future": (date_in_future, "model", BROKEN, "in the future"),
     "date without time zone": (date_without_zone, "gate-5", BROKEN, "has no zone"),
 }  # fmt: skip
