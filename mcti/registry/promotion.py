@@ -194,11 +194,21 @@ def _write(
         previous=aliases.previous,
         evidence=dict(evidence),
     )
-    _apply(client, entry)
-    # If this process was suspended between entry and aliases, a later entry may exist: the last entry decides.
-    if ledger.length(name) > entry.number:
-        _apply(client, ledger.read(name)[-1])
+    _follow(client, entry)
     return entry
+
+
+def _follow(client: Any, entry: LedgerEntry) -> None:
+    """Set the aliases to the last entry, which is a later one if this process was suspended after it wrote its own.
+
+    The length is compared before and after: MLflow cannot move an alias on a condition, so a suspension between the
+    comparison and the move can still return an alias to this entry, until the second comparison or a repair.
+    """
+    applied = 0
+    while applied < (length := ledger.length(entry.model)):
+        last = entry if length == entry.number else ledger.read(entry.model)[-1]
+        _apply(client, last)
+        applied = last.number
 
 
 def _apply(client: Any, entry: LedgerEntry) -> None:
