@@ -66,9 +66,8 @@ def main() -> int:
           f"{sum(verdict.entries for verdict in verdicts)} entries: {len(wrong)} not correct")  # fmt: skip
     print(f"operations: {dict(sorted(operations.items()))}")
     print(f"faults: {dict(sorted(faults.items()))}; client clocks differ in each history")
-    print(
-        f"aliases without confirmation not linearizable: {sum(verdict.stale_aliases for verdict in verdicts)} histories"
-    )
+    stale = sum(verdict.stale_aliases for verdict in verdicts)
+    print(f"histories in which the aliases without confirmation are not linearizable: {stale}")
     return int(bool(wrong))
 
 

@@ -125,7 +125,7 @@ def _read(recorder: Recorder, service: Any, sign: Any, draw: random.Random) -> N
     alias = draw.choice([models.CHAMPION, models.PREVIOUS])
     kind = draw.choice(["confirmed", "ledger", "alias"])
     recorder.operation(kind, lambda: {"alias": alias, "value": READS[kind](service, recorder.model, alias)})
-    time.sleep(draw.uniform(0, 0.05))
+    time.sleep(draw.uniform(0.05, 0.3))
 
 
 def _by_alias(service: Any, model: str, alias: str) -> int | None:

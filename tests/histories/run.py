@@ -206,18 +206,19 @@ class _Nemesis:
             os.kill(pid, signal.SIGCONT)
 
     def _partition(self) -> None:
-        self._with_mode("cut", self._draw.choice([[_S3], [_MLFLOW], [_S3, _MLFLOW]]), self._draw.uniform(0.3, 2.0))
+        targets = self._draw.choice([[_S3], [_MLFLOW], [_S3, _MLFLOW]])
+        links = self._draw.sample(range(len(self._roles)), self._draw.randint(1, len(self._roles) - 1))
+        self._set(links, targets, "cut")
+        time.sleep(self._draw.uniform(0.3, 2.0))
+        self._set(links, targets, "pass")
 
     def _lose_replies(self) -> None:
-        self._with_mode("deaf", self._draw.choice([[_S3], [_S3], [_MLFLOW]]), self._draw.uniform(0.1, 0.6))
+        """The reply to the next write of some clients is lost, whenever it comes."""
+        target = self._draw.choice([_S3, _S3, _MLFLOW])
+        for link in self._draw.sample(range(len(self._roles)), self._draw.randint(1, len(self._roles))):
+            self._proxy.set(link, target, "deaf")
 
-    def _with_mode(self, mode: str, targets: list[int], seconds: float) -> None:
-        count = self._draw.randint(1, len(self._roles) - 1)
-        links = self._draw.sample(range(len(self._roles)), count)
+    def _set(self, links: list[int], targets: list[int], mode: str) -> None:
         for link in links:
             for target in targets:
                 self._proxy.set(link, target, mode)
-        time.sleep(seconds)
-        for link in links:
-            for target in targets:
-                self._proxy.set(link, target, "pass")

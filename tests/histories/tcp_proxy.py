@@ -5,7 +5,7 @@ per target. A command is `LINK TARGET MODE`, numbers from 0:
 
 pass     bytes are passed on
 cut      no byte is passed on, in either direction; the connections remain, as with a partition
-deaf     requests are passed on, and the connection is closed in place of the response: the reply is lost
+deaf     the next request that writes is passed on, and its connection closed in place of the response; then `pass`
 """
 
 import argparse
@@ -15,6 +15,7 @@ import json
 import sys
 
 _CHUNK = 65536
+_WRITES = (b"PUT ", b"POST ", b"DELETE ", b"PATCH ")
 _PAUSE_SECONDS = 0.02
 
 
@@ -23,6 +24,7 @@ class Link:
 
     def __init__(self, host: str, port: int) -> None:
         self._target, self.mode = (host, port), "pass"
+        self._writing: set[asyncio.StreamWriter] = set()  # connections to the server whose last request writes
 
     async def listen(self) -> int:
         """Listen on a free port of the loopback interface; the port."""
@@ -33,24 +35,31 @@ class Link:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             await self._until_passing("cut")
             server_reader, server_writer = await asyncio.open_connection(*self._target)
-            both = (self._requests(reader, server_writer), self._replies(server_reader, writer))
+            both = (self._requests(reader, server_writer), self._replies(server_reader, writer, server_writer))
             tasks = [asyncio.ensure_future(one) for one in both]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
                 task.cancel()
             server_writer.close()
+            self._writing.discard(server_writer)
         writer.close()
 
     async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while chunk := await reader.read(_CHUNK):
             await self._until_passing("cut")
+            if chunk.startswith((*_WRITES, b"GET ", b"HEAD ")):
+                (self._writing.add if chunk.startswith(_WRITES) else self._writing.discard)(writer)
             writer.write(chunk)
             await writer.drain()
 
-    async def _replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _replies(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: asyncio.StreamWriter
+    ) -> None:
         while chunk := await reader.read(_CHUNK):
             await self._until_passing("cut")
-            if self.mode == "deaf":
+            # Before "100 Continue" the server has not received the body: only a later reply follows a write.
+            if self.mode == "deaf" and server in self._writing and not chunk.startswith(b"HTTP/1.1 100"):
+                self.mode = "pass"
                 return
             writer.write(chunk)
             await writer.drain()
