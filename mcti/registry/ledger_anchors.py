@@ -1,6 +1,6 @@
 """Anchors of a ledger: number and hash of entries, stored outside of it, so that a rewritten whole ledger is detected.
 
-Whoever may write to the ledger's bucket and to MLflow, and has a signing key, can write another consistent ledger. An
+The holder of a signing key who may write to the ledger's bucket and to MLflow can write another consistent ledger. An
 anchor of an entry of the former one then differs. Three forms:
 
 * the tag of the registered model in MLflow (promotion.py): the last entry only

@@ -71,19 +71,19 @@ class Recorder:
     def __init__(self, client: Client, stream: Any) -> None:
         self.model, self._client, self._stream = client.model, client, stream
 
-    def operation(self, kind: str, action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def operation(self, operation_type: str, action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Run an operation between its two records. outcome: ok | failed (no effect) | unknown."""
         self._client.count += 1
-        name = f"{kind}-{self._client.number}-{self._client.count}"
+        name = f"{operation_type}-{self._client.number}-{self._client.count}"
         os.environ["MCTI_ACTOR"] = name
-        self._write({"phase": "invoke", "kind": kind, "name": name})
+        self._write({"phase": "invoke", "kind": operation_type, "name": name})
         try:
             result = {"outcome": "ok", **action()}
         except (s3.Conflict, DataError) as error:
             result = {"outcome": "failed", "reason": str(error)}
         except (OperationalError, MctiError, ApiError) as error:
             result = {"outcome": "unknown", "reason": str(error)}
-        self._write({"phase": "return", "kind": kind, "name": name, **result})
+        self._write({"phase": "return", "kind": operation_type, "name": name, **result})
         return result
 
     def _write(self, record: dict[str, Any]) -> None:
@@ -123,8 +123,8 @@ def _repair_if_interrupted(
 
 def _read(recorder: Recorder, service: Any, sign: Any, draw: random.Random) -> None:
     alias = draw.choice([models.CHAMPION, models.PREVIOUS])
-    kind = draw.choice(["confirmed", "ledger", "alias"])
-    recorder.operation(kind, lambda: {"alias": alias, "value": READS[kind](service, recorder.model, alias)})
+    source = draw.choice(["confirmed", "ledger", "alias"])
+    recorder.operation(source, lambda: {"alias": alias, "value": READS[source](service, recorder.model, alias)})
     time.sleep(draw.uniform(0.05, 0.3))
 
 
@@ -159,7 +159,7 @@ def _after(entry: Any) -> dict[str, int | None]:
 
 
 def limit_waiting() -> None:
-    """Seconds in place of minutes, so that a history of some seconds sees both a retry and its end."""
+    """Seconds in place of minutes, so that a history of some seconds contains retries and their end."""
     s3._CONNECT_SECONDS = s3._SILENT_SECONDS = _SECONDS
     os.environ |= {
         "AWS_MAX_ATTEMPTS": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_SECONDS), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -203,7 +203,7 @@ def _lost_reply_is_a_conflict() -> None:
 
 def _cached_reads() -> None:
     """A reader keeps each value for two seconds."""
-    for kind, read in list(READS.items()):
+    for source, read in list(READS.items()):
         cache: dict[str, tuple[float, int | None]] = {}
 
         def cached(service: Any, model: str, alias: str, read: Any = read, cache: Any = cache) -> int | None:
@@ -211,7 +211,7 @@ def _cached_reads() -> None:
                 cache[alias] = (time.monotonic(), read(service, model, alias))
             return cache[alias][1]
 
-        READS[kind] = cached
+        READS[source] = cached
 
 
 PLANTED: dict[str, Callable[[], None]] = {

@@ -99,9 +99,9 @@ def _update(call: Mapping[str, Any], entry: LedgerEntry | None, alias: str) -> l
     """The update of an alias; none where there is no entry, and the client did not report one."""
     if call.get("outcome") == "ok":
         before, after = call["before"], call["after"]
-        kind = "cas" if alias in before else "write"
+        action = "cas" if alias in before else "write"
         times = (call["invoked"], call["returned"])
-        return [Operation(kind, *times, after[alias], before.get(alias), call["name"])]  # type: ignore[arg-type]
+        return [Operation(action, *times, after[alias], before.get(alias), call["name"])]  # type: ignore[arg-type]
     if entry is None:
         return []
     return [Operation("write", call["invoked"], math.inf, getattr(entry, alias), label=call["name"])]

@@ -1,7 +1,7 @@
 """Whether a history of one register with read, write and compare-and-set is linearizable.
 
 Each operation takes effect at one instant between its invocation and its return. The search orders the operations that
-may be first, in depth, and remembers every pair of (operations done, value) that led nowhere (Wing and Gong 1993,
+may be first, in depth, and stores every pair of (operations done, value) that led nowhere (Wing and Gong 1993,
 J. Parallel Distrib. Comput. 17:164-182; the memory of Lowe 2017, Concurr. Comput. 29:e3928).
 """
 
@@ -23,7 +23,7 @@ class Operation:
     cas       found `expected` and set `value`
     """
 
-    kind: Literal["read", "write", "cas"]
+    action: Literal["read", "write", "cas"]
     invoked: float
     returned: float
     value: Value
@@ -38,7 +38,7 @@ class Operation:
     def follows(self, state: Value) -> bool:
         """Whether it can take effect while the register has the value `state`."""
         required = {"read": self.value, "cas": self.expected}
-        return self.kind not in required or state == required[self.kind]
+        return self.action not in required or state == required[self.action]
 
 
 def is_linearizable(operations: Sequence[Operation], initial: Value) -> bool:
@@ -53,7 +53,7 @@ class _Search:
 
     def explains(self, initial: Value) -> bool:
         """Depth first, without recursion: a history may be longer than Python's stack."""
-        seen = {(0, initial)}
+        visited = {(0, initial)}
         pending = [(0, initial)]
         while pending:
             done, state = pending.pop()
@@ -62,9 +62,9 @@ class _Search:
             for number in self._first(done):
                 operation = self._operations[number]
                 if operation.follows(state):
-                    successor = (done | 1 << number, state if operation.kind == "read" else operation.value)
-                    if successor not in seen:
-                        seen.add(successor)
+                    successor = (done | 1 << number, state if operation.action == "read" else operation.value)
+                    if successor not in visited:
+                        visited.add(successor)
                         pending.append(successor)
         return False
 

@@ -9,8 +9,8 @@ import pytest
 from tests.histories.linearizability import Operation, is_linearizable
 
 
-def op(kind, invoked, returned, value, expected=None):
-    return Operation(kind, invoked, returned, value, expected)
+def op(action, invoked, returned, value, expected=None):
+    return Operation(action, invoked, returned, value, expected)
 
 
 def by_all_orders(operations, initial):
@@ -29,7 +29,7 @@ def _explains(order, initial):
     for operation in order:
         if not operation.follows(state):
             return False
-        state = state if operation.kind == "read" else operation.value
+        state = state if operation.action == "read" else operation.value
     return True
 
 
@@ -38,10 +38,10 @@ def random_history(draw):
     for _ in range(draw.randint(1, 6)):
         start = draw.randint(0, 8)
         end = math.inf if draw.random() < 0.2 else start + draw.randint(0, 5)
-        kind = draw.choice(["read", "read", "write", "cas"])
-        if kind == "read" and end == math.inf:
+        action = draw.choice(["read", "read", "write", "cas"])
+        if action == "read" and end == math.inf:
             continue
-        operations.append(op(kind, start, end, draw.randint(0, 2), draw.randint(0, 2)))
+        operations.append(op(action, start, end, draw.randint(0, 2), draw.randint(0, 2)))
     return operations
 
 
