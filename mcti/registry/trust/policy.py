@@ -7,9 +7,10 @@ from typing import Any
 
 from mcti.errors import DataError, Untrusted
 from mcti.params import TrustParams, from_json
-from mcti.registry import models, tracking
+from mcti.registry import approvals, models, tracking
+from mcti.registry.electronic_signatures import ElectronicSignature
 from mcti.registry.ledger import LedgerEntry
-from mcti.registry.trust import bundle, ledger_signatures, trust_file, verification
+from mcti.registry.trust import approval_statement, bundle, ledger_signatures, trust_file, verification
 from mcti.registry.trust.bundle import Bundle
 from mcti.registry.trust.material import Material, RegisteredVersion
 from mcti.registry.trust.trust_file import TrustFile
@@ -82,6 +83,19 @@ def require_ledger(entries: Sequence[LedgerEntry], params: TrustParams) -> None:
     if result.state == "broken" or params.require == "lineage":
         checks = [verification.Check(subject=verification.LEDGER, state=result.state, note=result.note)]
         raise_unless_verified(checks, f"ledger of {entries[0].model}")
+
+
+def trusted_approvals(client: Any, version: Any, scratch: Path, params: TrustParams) -> list[ElectronicSignature]:
+    """The electronic signatures on a version that count: all valid ones, or with a policy those of a trusted key.
+
+    Raises DataError when the trust file is invalid.
+    """
+    signatures = approvals.signatures(version)
+    if params.require == "none" or not signatures:
+        return signatures
+    checks = verification.check_approvals(RegisteredVersion(client, version, scratch), trust_file.load(params.keys))
+    verified = {check.subject for check in checks if check.state == "verified"}
+    return [one for one in signatures if approval_statement.name(one) in verified]
 
 
 def raise_unless_verified(checks: Sequence[Check], where: str) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 from mcti.errors import DataError, Untrusted
 from mcti.params import TrustParams
 from mcti.registry import evidence, models
+from mcti.registry.electronic_signatures import ElectronicSignature
 from mcti.registry.ledger import LedgerEntry
 from mcti.registry.promotion import Signing
-from mcti.registry.trust import envelope, ledger_signatures, model_signature, statements, trust_file
+from mcti.registry.trust import approval_statement, envelope, ledger_signatures, model_signature, statements, trust_file
 from mcti.registry.trust.keys import Signer
 from mcti.registry.trust.material import SIGNATURES, RegisteredVersion
 from mcti.registry.trust.verification import MODEL
@@ -78,6 +79,15 @@ def _require_accepted(entry: LedgerEntry, trust: trust_file.TrustFile) -> None:
         role, where = ledger_signatures.role_of(entry.action), f"ledger of {entry.model}"
         hint = f"use a key with the role {role} of the file trust.keys, or add it there; nothing was written"
         raise Untrusted(f"the signature of this {entry.action} would not be accepted: {result.note}", where, hint)
+
+
+def sign_approval(client: Any, version: Any, signature: ElectronicSignature, signer: Signer) -> None:
+    """Sign the statement of an electronic signature, before its record is written.
+
+    Raises OperationalError when the command that signs fails.
+    """
+    document = signer.sign(approval_statement.payload(signature))
+    _store(client, version, approval_statement.name(signature), envelope.write(document))
 
 
 def _store(client: Any, version: Any, name: str, text: str) -> None:

@@ -17,7 +17,7 @@ from mcti.errors import DataError
 from mcti.registry.trust import keys
 from mcti.registry.trust.envelope import SignedDocument
 
-Role = Literal["model", "lineage", "gate", "ledger"]
+Role = Literal["model", "lineage", "gate", "ledger", "approval"]
 MAX_CLOCK_SKEW = timedelta(minutes=5)
 
 
@@ -26,7 +26,7 @@ class _Signatory(BaseModel):
 
     id          name in the reports
     roles       what may be signed: model (weights), lineage (statements of data to evaluation), gate (decisions and
-                their ledger entries), ledger (other ledger entries, and anchors)
+                their ledger entries), ledger (other ledger entries), approval (electronic signatures of persons)
     valid_from, valid_to    signatures are accepted if they are dated in this interval
     revoked_at  from when signatures are refused
     revocation  `compromised`: all signatures are refused, since the holder of a stolen key can date them freely;

@@ -1,12 +1,13 @@
-"""promote, rollback, repair, approve: which version is the champion, and on what evidence."""
+"""promote, rollback and repair: which version is the champion, and on what evidence."""
 
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from mcti.errors import DataError, NotEnoughEvidence, Rejected, UsageError
+from mcti.errors import NotEnoughEvidence, Rejected, UsageError
 from mcti.params import PromoteParams, TrustParams
-from mcti.registry import approvals, gates, ledger, lineage, models, promotion, strictness, tracking
+from mcti.registry import gates, ledger, lineage, models, promotion, strictness, tracking
+from mcti.registry.electronic_signatures import ElectronicSignature
 from mcti.registry.gates import Difference, Gate, GateEvaluation
 from mcti.registry.ledger import LedgerEntry
 from mcti.registry.pipeline_run import tracked
@@ -54,15 +55,6 @@ class RepairResult(StepResult):
         return [*faults, f"{self.name}: champion {'none' if self.champion is None else f'version {self.champion}'}"]
 
 
-class ApproveResult(StepResult):
-    """Who approved the version, and every valid approval of it."""
-
-    name: str
-    version: int
-    who: str
-    approved: tuple[str, ...]
-
-
 @logged
 @tracked
 def promote(
@@ -101,7 +93,7 @@ def promote(
         tracking.service() as client,
         tempfile.TemporaryDirectory(prefix="mcti-promote-", ignore_cleanup_errors=True) as scratch,
     ):
-        challenger = _challenger(client, name, version)
+        challenger = models.candidate(client, name, version)
         entries = promotion.verified_entries(client, name)
         policy.require_ledger(entries, policy_of_site)
         champion = models.version_by_alias(client, name, models.CHAMPION)
@@ -111,8 +103,10 @@ def promote(
             return PromoteResult(
                 name=name, version=number, outcome=gates.UNCHANGED, reason=unchanged, champion=number, dry_run=dry_run
             )
-        policy.require_candidate(client, challenger, Path(scratch, "verified"), policy_of_site)
-        evaluation = _evaluate(challenger, champion, entries, params, Path(scratch))
+        verified = Path(scratch, "verified")
+        policy.require_candidate(client, challenger, verified, policy_of_site)
+        signatures = policy.trusted_approvals(client, challenger, verified, policy_of_site)
+        evaluation = _evaluate(challenger, champion, entries, params, signatures, Path(scratch))
         record = _circumstances(challenger, params)
         if looser:
             record |= {"looser": looser, "override_reason": reason}
@@ -151,20 +145,6 @@ def repair(name: str, *, dry_run: bool = False, trust: TrustParams | None = None
     return RepairResult(name=name, champion=number, repaired=tuple(faults), dry_run=dry_run)
 
 
-def approve(name: str, version: int | None = None) -> ApproveResult:
-    """Approve a version (default: the challenger) as a second reviewer; promote.approvals is the number required.
-
-    The approval applies to the current weights and evaluation: a new evaluation needs a new approval.
-
-    Raises DataError when the actor registered the version.
-    """
-    with tracking.service() as client:
-        chosen = _challenger(client, name, version)
-        who = approvals.approve(client, chosen)
-        approvers = approvals.approvers(models.version_by_number(client, name, int(chosen.version)))
-    return ApproveResult(name=name, version=int(chosen.version), who=who, approved=tuple(approvers))
-
-
 def rollback(name: str, *, trust: TrustParams | None = None) -> PromoteResult:
     """Return the alias `champion` to the version before, and record it in the ledger.
 
@@ -193,20 +173,17 @@ def _entry_signing(trust: TrustParams | None) -> Signing:
     return signing.entry_signing(keys.from_environment(), trust or policy.from_environment())
 
 
-def _challenger(client: Any, name: str, version: int | None) -> Any:
-    if version is not None:
-        return models.version_by_number(client, name, version)
-    challenger = models.version_by_alias(client, name, models.CHALLENGER)
-    if challenger is None:
-        raise DataError("no version has the alias challenger", f"model {name}", "run `mcti register` first")
-    return challenger
-
-
 def _evaluate(
-    challenger: Any, champion: Any | None, entries: list[LedgerEntry], params: PromoteParams, scratch: Path
+    challenger: Any,
+    champion: Any | None,
+    entries: list[LedgerEntry],
+    params: PromoteParams,
+    signatures: list[ElectronicSignature],
+    scratch: Path,
 ) -> GateEvaluation:
     current = None if champion is None else Candidate(champion, scratch / "champion")
-    return gate_evaluation.evaluate_gates(Candidate(challenger, scratch / "challenger"), current, entries, params)
+    candidate = Candidate(challenger, scratch / "challenger", tuple(signatures))
+    return gate_evaluation.evaluate_gates(candidate, current, entries, params)
 
 
 def _decide(
