@@ -40,7 +40,7 @@ from mcti.training.cox_transfer import Part
 
 METHODS = ("linear_all", "own", "sources", "plain")
 MOST_EVENTS = 1.35
-"""Largest number of events of a target, as a multiple of the number that is asked for."""
+"""Largest number of events of a target, as a multiple of the number of `--events`."""
 
 
 def main() -> int:
@@ -52,8 +52,10 @@ def main() -> int:
     with ProcessPoolExecutor(args.workers) as pool:
         for events in args.events:
             jobs = [(args.data, name, events, draw) for name in names for draw in range(args.draws)]
-            found = list(pool.map(measure, *zip(*jobs, strict=True)))
-            report(events, {name: [f for job, f in zip(jobs, found, strict=True) if job[1] == name] for name in names})
+            figures = list(pool.map(measure, *zip(*jobs, strict=True)))
+            report(
+                events, {name: [f for job, f in zip(jobs, figures, strict=True) if job[1] == name] for name in names}
+            )
     return 0
 
 
@@ -124,12 +126,14 @@ def _figures(part: Part, score: FloatArray) -> tuple[float, float]:
     return harrell_c(part.event, part.time_months, score), 100 * (model - none) / int(part.event.sum())
 
 
-def report(events: int, found: Mapping[str, Sequence[Mapping[str, tuple[float, float]]]]) -> None:
+def report(events: int, figures: Mapping[str, Sequence[Mapping[str, tuple[float, float]]]]) -> None:
     """Two tables: C, and the gain in log partial likelihood; one row per cohort and one of the means."""
     for position, title in enumerate(("C", "gain in log partial likelihood per 100 events")):
         print(f"\ntargets of {events} events: {title}\n| cohort | " + " | ".join(METHODS) + " |")
         print("|" + "---|" * (len(METHODS) + 1))
-        rows = {name: [np.mean([one[m][position] for one in draws]) for m in METHODS] for name, draws in found.items()}
+        rows = {
+            name: [np.mean([one[m][position] for one in draws]) for m in METHODS] for name, draws in figures.items()
+        }
         rows["mean"] = list(np.mean(list(rows.values()), axis=0))
         for name, row in rows.items():
             cells = [f"{v - row[0]:+.3f}" for v in row[1:]] if position == 0 else [f"{v:.1f}" for v in row[1:]]

@@ -38,7 +38,7 @@ PRIOR_WEIGHTS = {0.5: 0.0, 0.0: 3.0, 0.25: 1.0, 1.0: 1.0}
 OWN_SHARE = 0.25
 """Share of the own score that is added to that of a joint fit."""
 SLOPE_EVENTS = 50.0
-"""Events that the slope 1 counts for beside those of the training part; estimates of 25 events were from 0 to 2."""
+"""Events that the slope 1 counts for, next to those of the training part; estimates of 25 events were 0 to 2."""
 LARGEST_SLOPE = 3.0
 NO_CHOICE = {0.0: 0.0}
 """Without sources, or without a prior."""
