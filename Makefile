@@ -28,8 +28,11 @@ INSTALLED := .venv/.installed
 export DVC_NO_ANALYTICS = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export DO_NOT_TRACK = true
+# Empty: modules are compiled once. Images often set it to 1; then each of the hundreds of processes of the stages and
+# tests compiles what it imports, which takes longer than most of them.
+export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help install check bandit check-infra test test-fast coverage demo stop stack lock image image-test sbom audit wheel compile rehearse bench docs clean
+.PHONY: help install check bandit check-infra test test-fast coverage demo stop stack lock image image-test sbom audit wheel compile drill rehearse bench docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +85,7 @@ stop: $(INSTALLED)  ## stop the servers that `make demo` or `make stack` started
 	@$(BIN)/mcti stack down
 
 docs: $(INSTALLED)  ## write the pages and the drawing that are generated from the code
+	$(BIN)/python docs/risks.py
 	$(BIN)/python docs/render.py
 	$(BIN)/python docs/drawing.py
 
@@ -97,6 +101,7 @@ lock: $(INSTALLED)  ## resolve requirements.lock again from pyproject.toml
 		$$(sed -n 's/^# not locked, since torch brings its own: //p; s/^# not in the image, since only the kfp client needs it: //p' pyproject.toml \
 			| tr ' ' '\n' | sed 's/^/--no-emit-package /') \
 		--constraints requirements.lock pyproject.toml - -o requirements-runtime.lock
+	sed -n 's/^\([a-z0-9][^ ]*==[^\\]*[^\\ ]\) *\\$$/\1/p' requirements.lock > mcti/diagnosis/locked.txt
 
 wheel: $(INSTALLED)  ## the wheel of mcti and the tested versions of its packages: dist/mcti-*.whl, dist/constraints.txt
 	@rm -rf build/lib build/bdist.* dist
@@ -105,6 +110,9 @@ wheel: $(INSTALLED)  ## the wheel of mcti and the tested versions of its package
 
 compile: $(INSTALLED)  ## the Kubeflow pipeline as YAML: build/training.yaml
 	$(BIN)/mcti pipeline compile --out build/training.yaml
+
+drill: $(INSTALLED)  ## backup, restore, upgrade of MLflow and back on this machine: MLFLOW=3.18.0 (infra/runbook.md)
+	@infra/drill.sh $(BIN)/python $(MLFLOW)
 
 rehearse: $(INSTALLED)  ## test a complete cluster, step by step: HOST, CONTEXT, IMAGE, YES=1, ARGS (docs/rehearsal.md)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m infra.rehearse $(if $(HOST),--host "$(HOST)") $(if $(CONTEXT),--context "$(CONTEXT)") \

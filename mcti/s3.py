@@ -91,6 +91,17 @@ def etags(prefix: str) -> dict[str, str]:
     return {f"s3://{bucket}/{item['Key']}": str(item["ETag"]).strip('"') for item in items}
 
 
+def addresses_of_all_versions(prefix: str) -> list[str]:
+    """The addresses of all objects that were ever written below a prefix and not erased, sorted; of a bucket that is
+    not versioned, the present ones.
+    """
+    bucket, key = split_address(prefix)
+    with service(prefix, many=True):
+        pages = client().get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=key)
+        keys = {item["Key"] for page in pages for item in page.get("Versions", ())}
+    return sorted(f"s3://{bucket}/{key}" for key in keys)
+
+
 def exists(prefix: str) -> bool:
     """Whether there is an object at an address or below it."""
     bucket, key = split_address(prefix)
@@ -144,6 +155,52 @@ def has_versioning(location: str) -> bool | None:
             raise
 
 
+def has_object_lock(location: str) -> bool | None:
+    """Whether new objects of the bucket of an s3:// address are locked for a time; None without the right to read this.
+
+    Raises
+        OperationalError: S3 is unavailable.
+    """
+    from botocore.exceptions import ClientError
+
+    bucket, _ = split_address(location)
+    with service(location):
+        try:
+            configuration = client().get_object_lock_configuration(Bucket=bucket)["ObjectLockConfiguration"]
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code")
+            if code in {"ObjectLockConfigurationNotFoundError", "NotImplemented"}:
+                return False
+            if code in {"AccessDenied", "403"}:
+                return None
+            raise
+    return "DefaultRetention" in configuration.get("Rule", {})
+
+
+def ensure_locked_bucket(name: str, days: int) -> None:
+    """Create the bucket, if it does not exist, with versions whose deletion the store refuses for `days`.
+
+    A store without object lock gets a versioned bucket; `has_object_lock` reports the difference.
+
+    Raises
+        OperationalError: S3 does not respond, or refuses the credentials.
+    """
+    from botocore.exceptions import ClientError
+
+    rule = {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": days}}
+    with service(f"s3://{name}", many=True):
+        if name in {bucket["Name"] for bucket in client().list_buckets()["Buckets"]}:
+            return
+        try:
+            client().create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+            lock = {"ObjectLockEnabled": "Enabled", "Rule": rule}
+            client().put_object_lock_configuration(Bucket=name, ObjectLockConfiguration=lock)
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") not in {"NotImplemented", "InvalidRequest", "501"}:
+                raise
+    ensure_bucket(name, versioned=True)
+
+
 def ensure_bucket(name: str, *, versioned: bool = False) -> None:
     """Create the bucket if it does not exist; versioned: enable versioning.
 
@@ -155,6 +212,26 @@ def ensure_bucket(name: str, *, versioned: bool = False) -> None:
             client().create_bucket(Bucket=name)
         if versioned and client().get_bucket_versioning(Bucket=name).get("Status") != "Enabled":
             client().put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+
+
+def probe(bucket: str, seconds: float) -> str:
+    """Send one signed request, without a retry: to a bucket, or for `""` to list the buckets; the server's name.
+
+    seconds     limit for the connection, and for the answer
+
+    Raises
+        NotFound: there is no such bucket.
+        OperationalError: S3 does not respond, or refuses the credentials.
+    """
+    with service(f"s3://{bucket or 'any-bucket'}"):
+        client = _create_client(1, seconds, seconds)
+        answer = client.list_objects_v2(Bucket=bucket, MaxKeys=1) if bucket else client.list_buckets()
+    return str(answer["ResponseMetadata"].get("HTTPHeaders", {}).get("server", ""))
+
+
+def endpoint() -> str:
+    """The address of the S3 server that the environment names."""
+    return str(client().meta.endpoint_url)
 
 
 def client() -> Any:
@@ -174,16 +251,20 @@ _CLIENT_ENVIRONMENT = (
 
 @cache
 def _client(environment: tuple[str, ...]) -> Any:  # noqa: ARG001  (the key of the cache)
+    return _create_client(_attempts(), _CONNECT_SECONDS, _SILENT_SECONDS)
+
+
+def _create_client(attempts: int, connect_seconds: float, silent_seconds: float) -> Any:
     import boto3
     from botocore.config import Config
 
-    retries = {"total_max_attempts": _attempts(), "mode": "standard"}
+    retries = {"total_max_attempts": attempts, "mode": "standard"}
     session = boto3.Session()
     keys = session.get_credentials()
     # A Secret made from a file may end with a line break; boto3 then reports that S3 does not respond.
     if keys and re.search(r"\s", f"{keys.access_key}{keys.secret_key}"):
         raise OperationalError("a key of S3 contains a line break or blank", _source_of_keys(), "write only the key")
-    config = Config(retries=retries, connect_timeout=_CONNECT_SECONDS, read_timeout=_SILENT_SECONDS)
+    config = Config(retries=retries, connect_timeout=connect_seconds, read_timeout=silent_seconds)
     return session.client("s3", config=config)
 
 

@@ -10,6 +10,9 @@ import pytest
 from mcti.local import stack
 
 os.environ["DVC_NO_ANALYTICS"] = "1"  # no test uses the network, under plain pytest, too
+# The processes that tests start import compiled modules, also where an image forbids to write them (Makefile).
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 LONGEST_FIRST = ("container", "stack", "slow")
 
 

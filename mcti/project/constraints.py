@@ -8,9 +8,8 @@ def constraints() -> str:
 
     With hashes pip would demand one for every package, also for PyTorch, whose build depends on the machine.
     """
-    lock = resources.files("mcti.project").joinpath("files", "requirements.lock").read_text(encoding="utf-8")
-    pins = [line.removesuffix("\\").rstrip() for line in lock.splitlines() if line[:1].isalnum()]
-    return "\n".join(["# Tested versions: pip install --constraint constraints.txt …", *pins]) + "\n"
+    pins = resources.files("mcti.diagnosis").joinpath("locked.txt").read_text(encoding="utf-8")
+    return "# Tested versions: pip install --constraint constraints.txt\n" + pins
 
 
 if __name__ == "__main__":

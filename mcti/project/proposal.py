@@ -164,7 +164,8 @@ def _understood(
         f"time       {read.unit.value} ({read.unit.reason})",
         f"event      {read.events.text()}; end point {read.endpoint}",
         f"genes      {inputs.expression}: {len(genes.ids)} patients, "
-        f"{len(ids & set(genes.ids))} of the clinical table, {genes.genes} genes; scale {genes.scale.value} ({genes.scale.reason})",
+        f"{len(ids & set(genes.ids))} of the clinical table, {genes.genes} genes; "
+        f"scale {genes.scale.value} ({genes.scale.reason})",
         f"slides     {slides.slides} slides of {len(set(slides.patients))} patients, "
         f"{len(ids & set(slides.patients))} of the clinical table",
     ]

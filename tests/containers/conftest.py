@@ -34,30 +34,33 @@ def engine(tmp_path_factory):
     if reason := missing_requirement(folder):
         pytest.skip(f"no Docker engine can be started on this machine: {reason}")
     socket = f"unix://{folder}/docker.sock"
-    words = [
-        "--data-root",
-        folder / "data",
-        "--exec-root",
-        folder / "exec",
-        "--pidfile",
-        folder / "pid",
-        "--host",
-        socket,
-    ]
-    # Any storage driver other than overlay2 copies every complete layer: gigabytes and minutes.
-    words += ["--storage-driver=overlay2", "--bridge=none", "--iptables=false", "--ip-masq=false"]
-    program = shutil.which("dockerd", path=PATH)
+    remove_old_mounts(tmp_path_factory.getbasetemp())
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen([program, *map(str, words)], stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(engine_command(folder, socket), stdout=log, stderr=log, start_new_session=True)
     environment = {**os.environ, "DOCKER_HOST": socket, "DOCKER_BUILDKIT": "1", "PATH": PATH}
     try:
         wait_for(environment, process, folder / "log")
         yield environment
     finally:
         stop(process)
-        # The engine leaves the mount of its network, which would prevent pytest from removing the folder.
-        subprocess.run(["umount", folder / "exec/netns/default"], capture_output=True)
         shutil.rmtree(folder, ignore_errors=True)  # gigabytes, which pytest would keep
+
+
+def engine_command(folder: Path, socket: str) -> list[str]:
+    """dockerd with its own mounts: they end with it, even if it is killed, and pytest can remove the folder."""
+    private = ["unshare", "--mount", "--propagation", "private", "--"]
+    places = [f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--pidfile={folder}/pid", f"--host={socket}"]
+    # Any storage driver other than overlay2 copies every complete layer: gigabytes and minutes.
+    options = ["--storage-driver=overlay2", "--bridge=none", "--iptables=false", "--ip-masq=false"]
+    return [*private, str(shutil.which("dockerd", path=PATH)), *places, *options]
+
+
+def remove_old_mounts(base: Path) -> None:
+    """Unmount what engines of earlier tests left in the folders that pytest has renamed and cannot remove."""
+    garbage = [f"{folder}/garbage-" for folder in base.parents if folder.name.startswith("pytest-of-")]
+    points = [line.split()[1] for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
+    for point in reversed([point for point in points if point.startswith(tuple(garbage))]):
+        subprocess.run(["umount", point], check=False, capture_output=True)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

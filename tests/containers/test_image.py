@@ -64,6 +64,12 @@ def readiness(engine, image, folder):
         docker(engine, "rm", "--force", name)
 
 
+def test_the_engine_makes_no_mount_outside_its_own_processes(engine):
+    """Otherwise an engine that was killed leaves folders that pytest cannot remove."""
+    folder = engine["DOCKER_HOST"].removeprefix("unix://").rpartition("/")[0]
+    assert f" {folder}/" not in Path("/proc/self/mounts").read_text(encoding="utf-8")
+
+
 def test_it_starts_as_another_user_and_can_write_only_to_tmp(engine, image):
     done = run(engine, image, "mcti", "--help")
     assert done.returncode == 0, done.stderr
