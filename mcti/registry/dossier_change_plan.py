@@ -11,6 +11,7 @@ from typing import Any
 from mcti.params import PromoteParams
 from mcti.registry import strictness
 from mcti.registry.dossier_document import DossierSource, Section, Table, cell
+from mcti.registry.gates import INFORMATIONAL
 from mcti.registry.ledger import LedgerEntry
 
 NOT_RECORDED = "not recorded"
@@ -34,6 +35,11 @@ _RULES: tuple[tuple[str, str, str], ...] = (
     ("memory", "peak memory at most {max_memory_ratio} times that of the champion", "max_memory_ratio"),
     ("data contract", "no critical expectation fails; a result is required: {require_contract}", "require_contract"),
     ("unseen patients", "no test patient was in the training of the model that predicted them", "none: always"),
+    ("first champion", "without a champion there is no comparison; the difference to the clinical Cox baseline is "
+     "reported", "none: always"),
+    ("recalibration", "recalibrated version: integrated Brier score shown to be below that of its parent, the "
+     "champion, in an external validation with {min_events} events", "min_events"),
+    ("patients of the recalibration", "no patient of the fit is in an external validation", "none: always"),
     ("external validation", "Uno's C above 0.5 with {min_events} events in another cohort; required: {external}",
      "external"),
     ("approval", "{approvals} persons other than the one who registered; electronic signatures required: "
@@ -95,7 +101,10 @@ def _protocol(params: Mapping[str, Any], entry: LedgerEntry) -> Table:
     values = {name: _value(params, name) for name in PromoteParams.model_fields}
     verdicts = {gate["name"]: gate["verdict"] for gate in entry.evidence["gates"]}
     rows = tuple((gate, text.format(**values), verdicts.pop(gate, "not evaluated")) for gate, text, _ in _RULES)
-    further = tuple((gate, "as stated for groups, regimes and informational gates", v) for gate, v in verdicts.items())
+    further = tuple(
+        (gate, "informational" if verdict == INFORMATIONAL else "as for each group and regime", verdict)
+        for gate, verdict in verdicts.items()
+    )
     title = "modification protocol: how a change is evaluated"
     return Table(title=title, headers=("gate", "passes if", "verdict for this version"), rows=rows + further)
 
