@@ -16,7 +16,7 @@ from mcti.registry.ledger import LedgerEntry
 
 NOT_RECORDED = "not recorded"
 _GAPS = (
-    "which changes of architecture, inputs, encoder, endpoint and intended use the plan covers: no rule limits them",
+    "which changes of architecture, inputs, encoder and intended use the plan covers: no gate limits them",
     "impact assessment: benefits and risks of each modification for the patients",
     "sources, inclusion and reference standard of the data for new trainings",
     "how users learn of a new version, and the labelling that changes with it",
@@ -91,6 +91,7 @@ def _modifications() -> Table:
             "gate recalibration: integrated Brier score shown to be below that of the champion, on patients without "
             "those of the fit; fixed rules",
         ),
+        ("another end point than that of the champion", "not permitted: mcti promote refuses it"),
     )
     title = "description of modifications: what the gates can evaluate"
     return Table(title=title, headers=("modification", "evaluated by"), rows=rows)
