@@ -1,5 +1,9 @@
-"""Ready-made features without one slide file: `dvc repro` to a registered version, then the compiled pipeline."""
+"""Ready-made features without one slide file: `dvc repro` to a registered version, then the compiled pipeline.
 
+The search is nested (`search.nested: true`), so that each fold has its own settings.
+"""
+
+import csv
 import json
 from pathlib import Path
 
@@ -7,6 +11,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from mcti.local import settings, stack
 from mcti.registry import tracking
@@ -16,7 +21,7 @@ from tests.stack.small_project import clone, dvc, mcti, shrink_settings
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 
 PATIENTS, WITHOUT_FEATURES = 48, "P-007-A"
-NAME = "ready-made"
+NAME, EPOCHS, TRIALS = "ready-made", 3, 2
 SETTINGS = {
     "ingest": {
         "name": NAME, "notice": "made values: not a clinical result", "endpoint": "OS", "expression_scale": "z-score",
@@ -27,15 +32,18 @@ SETTINGS = {
         "import": {"format": "trident", "path": "data/set", "encoder": "made", "mpp": 0.5, "patch_size": 256},
     },
     "split": {"folds": 2, "inner_folds": 2},
-    "search": {"trials": 1, "epochs": 1, "parallel_trials": 1},
-    "train": {"preset": "tiny", "epochs": 1, "bins": {"count": 2}, "architecture": {"covariates": ["age"]}},
+    "search": {"trials": TRIALS, "epochs": 1, "nested": True, "parallel_trials": TRIALS, "experiment": NAME},
+    "train": {
+        "preset": "tiny", "epochs": EPOCHS, "patience": 5, "bins": {"count": 2},
+        "architecture": {"covariates": ["age"]},
+    },
     "evaluate": {
         "bootstrap": 100, "baselines": ["cox_clinical", "cox_slides"], "primary_baseline": "cox_clinical",
         "attribution_patients": 0,
     },
     "register": {"name": NAME, "experiment": NAME},
     "promote": {"min_events": 5, "bootstrap": 100},
-    "cluster": {"extract_shards": 2, "search_workers": 1},
+    "cluster": {"extract_shards": 2, "search_workers": 1, "experiment": NAME},
 }  # fmt: skip
 
 
@@ -158,3 +166,59 @@ def test_the_local_pipeline_gives_the_same_c(project, run):
     assert of_pipeline == metrics
     assert tree_md5(run / "merge-features" / "whole") == tree_md5(project / "data" / "features")
     assert json.loads((run / "outcome" / "report").read_text(encoding="utf-8"))["state"] == "FINISHED"
+
+
+def below(client, run_id, step):
+    """The runs of a step directly below a run of MLflow, in the order of their start."""
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(ids, f"tags.`mlflow.parentRunId` = '{run_id}' and tags.`mcti.step` = '{step}'")
+    return sorted(runs, key=lambda run: run.info.start_time)
+
+
+@pytest.fixture(scope="module")
+def parent(run):
+    """The MLflow run of the pipeline run."""
+    with tracking.service() as client:
+        number = client.get_experiment_by_name(NAME).experiment_id
+        (pipeline,) = client.search_runs([number], "tags.`mcti.step` = 'pipeline'")
+        return pipeline
+
+
+def test_each_fold_is_trained_with_the_settings_of_its_own_search(run):
+    best = yaml.safe_load((run / "search" / "best" / "best.yaml").read_text(encoding="utf-8"))["nested"]
+    models = sorted(run.glob("merge-models/whole/fold_*/model.json"))
+    assert [path.parent.name for path in models] == ["fold_0", "fold_1"]
+    for path, (number, part) in zip(models, sorted(best.items()), strict=True):
+        model = json.loads(path.read_text(encoding="utf-8"))
+        assert model["search"]["nested"]
+        assert model["search"]["outer_fold"] == int(number)
+        assert {name: model["params"][name] for name in part["settings"]} == part["settings"]
+
+
+def test_the_searches_and_the_trainings_are_below_the_run_of_the_pipeline(run, parent):
+    with tracking.service() as client:
+        studies = below(client, parent.info.run_id, "search")
+        assert sorted(study.data.params["outer_fold"] for study in studies) == ["0", "1"]
+        assert [len(below(client, study.info.run_id, "search")) for study in studies] == [TRIALS, TRIALS]
+        trained = below(client, parent.info.run_id, "train")
+        assert sorted(fold.info.run_name for fold in trained) == ["train fold_0", "train fold_1"]
+        (registered,) = below(client, parent.info.run_id, "register")
+        assert below(client, registered.info.run_id, "train") == [], "no curve is logged twice"
+        for fold in trained:
+            assert_equal_to_files(client, fold, run / "merge-models" / "whole" / fold.data.tags["mcti.fold"])
+
+
+def assert_equal_to_files(client, logged, fold):
+    """Settings and learning curves of a run of MLflow are those of the files of its fold."""
+    model = json.loads((fold / "model.json").read_text(encoding="utf-8"))
+    assert logged.data.params["learning_rate"] == str(model["params"]["learning_rate"])
+    assert logged.data.params["bins.count"] == "2"
+    rows = list(csv.DictReader((fold / "history.csv").open(encoding="utf-8", newline="")))
+    assert len(rows) == EPOCHS
+    names = {"loss": "train/loss", "c_index": "train/c_index", "validation": "validation/loss",
+             "validation_c_index": "validation/c_index"}  # fmt: skip
+    for column, metric in names.items():
+        points = client.get_metric_history(logged.info.run_id, metric)
+        assert [(point.step, point.value) for point in points] == [
+            (int(row["epoch"]), float(row[column])) for row in rows if row[column]
+        ]
