@@ -1,6 +1,8 @@
 """The documentation as a site: it is built without a warning, needs no network, and its commands exist."""
 
+import hashlib
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ from mcti import params
 from tests import command_blocks
 from tests.command_blocks import LANGUAGES, PAGES, ROOT, blocks, commands, fault
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 TUTORIAL = ("demo.md", "own-tables.md", "own-features.md", "cluster.md", "promotion.md")
 EXTERNAL = re.compile(r"""<(?:script|link|img|iframe)[^>]*(?:src|href)=["']?((?:https?:)?//[^"'\s>]+)""")
 IN_STYLE = re.compile(r"""(?:url\(["']?|@import\s+["'])((?:https?:)?//[^"')]+)""")
@@ -49,9 +52,38 @@ def test_no_page_loads_a_file_from_a_network(site):
         assert IN_STYLE.findall(style.read_text(encoding="utf-8")) == [], style.name
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
+def test_a_browser_without_a_network_shows_and_searches_the_pages(site):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_context(offline=True).new_page()
+        errors, requests = [], []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto((site / "tutorial" / "demo.html").as_uri())
+        page.get_by_role("textbox", name="Search").fill("ledger")
+        page.locator(".md-search-result__item").first.wait_for(timeout=60_000)
+        assert "ledger" in page.locator(".md-search-result__list").inner_text().lower()
+        browser.close()
+    assert errors == []
+    assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
 def _is_page_address(link: str) -> bool:
     """A link for search engines or to the author of the theme, which a browser does not load."""
     return link.startswith("https://squidfunk.github.io")
+
+
+def test_the_script_of_another_project_is_unaltered_and_has_its_licence():
+    """SHA-256 of shim/index.js of the npm package iframe-worker 1.0.4."""
+    folder = ROOT / "docs" / "assets" / "iframe-worker"
+    digest = hashlib.sha256((folder / "shim.js").read_bytes()).hexdigest()
+    assert digest == "e8e412dbcfea9b7e31b5ffa288d7b6035915e714c542f4176a0cdbe262fc9609"
+    assert "Permission is hereby granted" in (folder / "LICENSE.txt").read_text(encoding="utf-8")
+    assert "iframe-worker 1.0.4 (MIT)" in (ROOT / "docs" / "licences.md").read_text(encoding="utf-8")
 
 
 def test_a_font_of_a_network_is_detected():
