@@ -157,6 +157,26 @@ def ensure_bucket(name: str, *, versioned: bool = False) -> None:
             client().put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
 
 
+def probe(bucket: str, seconds: float) -> str:
+    """Send one signed request, without a retry: to a bucket, or for `""` to list the buckets; the server's name.
+
+    seconds     limit for the connection, and for the answer
+
+    Raises
+        NotFound: there is no such bucket.
+        OperationalError: S3 does not respond, or refuses the credentials.
+    """
+    with service(f"s3://{bucket or 'any-bucket'}"):
+        client = _create_client(1, seconds, seconds)
+        answer = client.list_objects_v2(Bucket=bucket, MaxKeys=1) if bucket else client.list_buckets()
+    return str(answer["ResponseMetadata"].get("HTTPHeaders", {}).get("server", ""))
+
+
+def endpoint() -> str:
+    """The address of the S3 server that the environment names."""
+    return str(client().meta.endpoint_url)
+
+
 def client() -> Any:
     """The S3 client for the current environment variables; cached, since creating one takes 0.3 s."""
     return _client(tuple(os.environ.get(name, "") for name in _CLIENT_ENVIRONMENT))
@@ -174,16 +194,20 @@ _CLIENT_ENVIRONMENT = (
 
 @cache
 def _client(environment: tuple[str, ...]) -> Any:  # noqa: ARG001  (the key of the cache)
+    return _create_client(_attempts(), _CONNECT_SECONDS, _SILENT_SECONDS)
+
+
+def _create_client(attempts: int, connect_seconds: float, silent_seconds: float) -> Any:
     import boto3
     from botocore.config import Config
 
-    retries = {"total_max_attempts": _attempts(), "mode": "standard"}
+    retries = {"total_max_attempts": attempts, "mode": "standard"}
     session = boto3.Session()
     keys = session.get_credentials()
     # A Secret made from a file may end with a line break; boto3 then reports that S3 does not respond.
     if keys and re.search(r"\s", f"{keys.access_key}{keys.secret_key}"):
         raise OperationalError("a key of S3 contains a line break or blank", _source_of_keys(), "write only the key")
-    config = Config(retries=retries, connect_timeout=_CONNECT_SECONDS, read_timeout=_SILENT_SECONDS)
+    config = Config(retries=retries, connect_timeout=connect_seconds, read_timeout=silent_seconds)
     return session.client("s3", config=config)
 
 

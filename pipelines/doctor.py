@@ -3,39 +3,24 @@
 import json
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from kfp_server_api.exceptions import ApiException
 from kubernetes.utils.quantity import parse_quantity
 from pydantic import BaseModel, ConfigDict
 
+from mcti.diagnosis.check import Check, State, exit_code
 from mcti.errors import MctiError, OperationalError
 from mcti.params import ClusterParams, Settings
 from pipelines import client, kubectl
 
 SECONDS = 45  # for all calls of kubectl; each request to the API server before has 10 s of its own
 CALL_SECONDS = 5
-State = Literal["OK", "missing", "unknown"]
 PATCH = "COMPILED_PIPELINE_SPEC_PATCH"
 _PATCH_HINT = (
     f'kubectl set env -n kubeflow deployment/ml-pipeline {PATCH}=\'{{"templateDefaults":{{"retryStrategy":'
     '{"limit":"0","retryPolicy":"Always"}}}\': without it a failed task is not retried (infra/runbook.md)'
 )
-
-
-class Check(BaseModel):
-    """One prerequisite of the pipelines: its state, and what to do where it is missing."""
-
-    model_config = ConfigDict(frozen=True)
-    name: str
-    state: State
-    detail: str = ""
-    hint: str = ""
-
-    def line(self) -> str:
-        """The check as one line of text: state, name, detail, hint."""
-        line = f"{self.state:<8} {self.name}" + (f": {self.detail}" if self.detail else "")
-        return f"{line}: {self.hint}" if self.hint else line
 
 
 class Diagnosis(BaseModel):
@@ -48,7 +33,7 @@ class Diagnosis(BaseModel):
     @property
     def exit_code(self) -> int:
         """4 where a prerequisite is missing."""
-        return 4 if any(check.state == "missing" for check in self.checks) else 0
+        return exit_code(self.checks)
 
     def lines(self) -> list[str]:
         """One line per check."""
@@ -64,6 +49,15 @@ def doctor(settings: Settings, host: str, namespace: str | None) -> Diagnosis:
     return Diagnosis(host=host, checks=(*server_checks, *_check_cluster(settings.cluster, server, namespace)))
 
 
+def check_server(cluster: ClusterParams, host: str) -> list[Check]:
+    """Whether the server at `host` responds, and whether its version is the one of the settings."""
+    try:
+        with client.service(host) as service:
+            return [Check(name="server", state="OK", detail=host), _check_version(service.about(), cluster.kfp_version)]
+    except MctiError as error:
+        return [_unavailable(error)]
+
+
 def _check_server(cluster: ClusterParams, host: str, namespace: str | None) -> tuple[list[Check], client.Server | None]:
     try:
         with client.service(host) as service:
@@ -73,7 +67,11 @@ def _check_server(cluster: ClusterParams, host: str, namespace: str | None) -> t
             checks.extend(_check_access(service, cluster.experiment, namespace if server.multi_user else None))
             return checks, server
     except MctiError as error:
-        return [Check(name="server", state="missing", detail=f"{error.what} in {error.where}", hint=error.hint)], None
+        return [_unavailable(error)], None
+
+
+def _unavailable(error: MctiError) -> Check:
+    return Check(name="server", state="missing", detail=f"{error.what} in {error.where}", hint=error.hint)
 
 
 def _check_version(server: client.Server, required: str) -> Check:

@@ -47,6 +47,11 @@ def test_a_page_written_from_code_is_up_to_date(render, page, function):
     assert (ROOT / "docs" / page).read_text(encoding="utf-8") == render[function](), "run: make docs"
 
 
+def test_the_risks_of_the_dossier_are_those_of_the_security_page():
+    written = runpy.run_path(str(ROOT / "docs" / "risks.py"))["risks_json"]()
+    assert text_of("mcti/registry/risks.json") == written, "run: make docs"
+
+
 def test_the_packages_of_the_architecture_are_up_to_date(drawing):
     assert text_of("docs/architecture.md") == drawing["page"](text_of("docs/architecture.md")), "run: make docs"
 

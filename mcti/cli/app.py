@@ -11,10 +11,10 @@ from mcti.cli import data, ledger, models, pipeline, slides, stack, steps
 SECTIONS = {
     "Data": ("settings", "ingest", "validate", "validate-features", "split", "list-sources", "data"),
     "Slides": ("inventory", "extract", "features", "heatmap", "view"),
-    "Training": ("search", "train", "pretrain", "evaluate", "test", "model"),
+    "Training": ("search", "train", "pretrain", "evaluate", "compare", "test", "model"),
     "Registry": ("register", "promote", "approve", "rollback", "lineage", "verify", "bundle", "dossier", "ledger"),
     "Serving": ("predict", "explain", "serve", "monitor"),
-    "Operations": ("pipeline", "stack", "demo"),
+    "Operations": ("doctor", "pipeline", "stack", "demo"),
 }
 """Section of `mcti --help` -> its commands and groups of commands, in the order of a project."""
 

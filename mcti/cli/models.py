@@ -73,14 +73,24 @@ def approve(
     context: CommandContext,
     name: Name = None,
     version: Annotated[int | None, typer.Option(metavar="N", help="Version; default: the challenger.")] = None,
+    meaning: Annotated[
+        str,
+        typer.Option(metavar="TEXT", help="Sign electronically: what the signature means; MLflow checks a password."),
+    ] = "",
+    user: Annotated[
+        str, typer.Option(metavar="NAME", help="MLflow user who signs; default: MLFLOW_TRACKING_USERNAME.")
+    ] = "",
 ) -> object:
     """Approve a version that another person registered. promote.approvals sets how many approvals a promotion needs.
+    With --meaning it is an electronic signature; a password that MLflow does not accept ends with exit code 12.
 
-    Example: mcti approve --name lung-os --version 7
+    Example: mcti approve --name lung-os --version 7 --meaning "reviewed and approved for release"
     """
-    from mcti.steps.promote.step import approve as step
+    from mcti.steps.promote.approval import approve as step
 
-    return step(name or context.settings.register_.name, version)
+    settings = context.settings
+    model, signed_only = name or settings.register_.name, settings.promote.signed_approvals
+    return step(model, version, meaning=meaning, user=user, signed_only=signed_only)
 
 
 @command(group, "lineage")
@@ -203,6 +213,7 @@ def predict(
         patient_ids=patient_id or (),
         extraction=context.settings.extract,
         age_values=context.settings.ingest.age_values,
+        category_values=context.settings.ingest.category_values,
         pages=PatientPages(Path(pages), explanation, pdf) if pages else None,
         trust=context.settings.trust,
         progress=context.progress,
@@ -261,6 +272,7 @@ def explain(
         patient_ids=patient_id or (),
         extraction=context.settings.extract,
         age_values=context.settings.ingest.age_values,
+        category_values=context.settings.ingest.category_values,
         gene_sets=gene_sets,
         progress=context.progress,
     )

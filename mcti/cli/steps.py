@@ -264,6 +264,27 @@ def evaluate(
     )
 
 
+Evaluation = Annotated[
+    str,
+    typer.Argument(
+        metavar="DIR|URI",
+        help="Output of `mcti evaluate` or `mcti test`, or a registered version (models:/NAME/3), or a run (runs:/ID).",
+    ),
+]
+
+
+@command(group, "compare")
+def compare(context: CommandContext, a: Evaluation, b: Evaluation, out: OutFolder) -> object:
+    """Compare two evaluated models on their common patients: paired difference of every metric, settings and data that
+    differ, and overlaid curves, as HTML and JSON.
+
+    Example: mcti compare models:/lung-os@champion reports/evaluation --out reports/comparison
+    """
+    from mcti.steps.compare import compare as step
+
+    return step(a, b, context.settings.evaluate, Path(out))
+
+
 @command(group, "register")
 def register(
     context: CommandContext,

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mcti.errors import UsageError
+from mcti.model.categories import CovariateValue
 from mcti.model.genomics import DenseGenes
 from mcti.model.guidance import Coupler, Coupling, GuidedAttention
 from mcti.model.hazards import hazard_and_survival
@@ -37,7 +38,8 @@ class Attribution:
     risk, baseline  of the patient; and of the baseline, without tiles and with genes and covariates at the training
                     mean, under the same selections of the network
     tiles           (N,) one per tile, in the order of the bag; empty without slides
-    genes           (G,) one per gene, in the order of the model; covariates (V,)
+    genes           (G,) one per gene, in the order of the model
+    covariates      (V,) one per column of `config.clinical_columns`
     tokens          token -> part, along the same path: patch_0 …, carried_0 …, gene_0 …, clinical, and the
                     paths past the U-Net mean_patch, focus (the mean critical patch) and covariates, and linear_slides
                     and linear_genes of the ridge Cox model of the ensemble (mcti/model/cox_branch.py)
@@ -77,7 +79,7 @@ def attribute(
     model: TrainedModel,
     patches: Tensor | None,
     genes: Tensor | None,
-    covariates: Mapping[str, float | None] | None = None,
+    covariates: Mapping[str, CovariateValue] | None = None,
     *,
     steps: int = 64,
 ) -> Attribution:

@@ -1,11 +1,11 @@
 """Settings of the cohort: its tables, its data contract and its folds."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from mcti.params.base import Params
+from mcti.params.base import Params, refuse
 
 AGE_YEARS = (0.0, 120.0)
 """Possible ages: the contract and a prediction accept the same range."""
@@ -46,6 +46,16 @@ class IngestParams(Params):
     age_values: dict[str, float] = Field(
         {}, description='masked ages and the years that replace them, e.g. {">89": 90, "<18": 17}'
     )
+    ordered_levels: dict[str, tuple[Annotated[str, Field(min_length=1)], ...]] = Field(
+        {},
+        description="ordered categorical covariates and all their levels, lowest first, e.g. {stage: [I, II, III]}; "
+        "any other covariate with a text in it is nominal",
+    )
+    category_values: dict[str, dict[str, str | None]] = Field(
+        {},
+        description="cells of categorical covariates and the levels that replace them, null: missing, e.g. "
+        '{stage: {"Stage IIA": II, "Stage X": null}}; the covariate is categorical even if its cells are numbers',
+    )
     event_confirmed: bool = Field(
         False,
         description="true: the provider of the table confirmed that event 1 means observed; required where "
@@ -71,6 +81,49 @@ class IngestParams(Params):
             events.update(dict.fromkeys(names, event))
         return events
 
+    @field_validator("ordered_levels", mode="before")
+    @classmethod
+    def _levels_as_text(cls, levels: Any) -> Any:
+        """YAML parses the level 1 as a number; the levels of a table are text."""
+        if not isinstance(levels, Mapping):
+            return levels
+        return {
+            name: tuple(map(_text, group)) if isinstance(group, list | tuple) else group
+            for name, group in levels.items()
+        }
+
+    @field_validator("category_values", mode="before")
+    @classmethod
+    def _cells_as_text(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        return {
+            name: {_text(cell): _text(level) for cell, level in group.items()} if isinstance(group, Mapping) else group
+            for name, group in values.items()
+        }
+
+    @field_validator("ordered_levels")
+    @classmethod
+    def _levels_once(cls, levels: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for name, group in levels.items():
+            if len(set(group)) < len(group) or len(group) < 2:
+                raise ValueError(f"{name}: {list(group)!r} is no order: list two levels or more, each once")
+        return levels
+
+    @model_validator(mode="after")
+    def _levels_are_ordered(self) -> "IngestParams":
+        for name, cells in self.category_values.items():
+            order = self.ordered_levels.get(name)
+            foreign = sorted({level for level in cells.values() if level is not None} - set(order or ()))
+            if order is not None and foreign:
+                refuse(("category_values", name), foreign[0], f"use one of {', '.join(order)}, or null")
+        return self
+
+
+def _text(value: Any) -> Any:
+    """An integer as text; any other value unchanged, since YAML's yes and 1.0 have several spellings."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
 
 class ValidateParams(Params):
     """Limits of the data contract (docs/cohort.md lists the expectations that use them)."""
@@ -81,6 +134,9 @@ class ValidateParams(Params):
     min_events_per_fold: int = Field(5, ge=0, description="events per planned fold; fewer are a warning")
     min_events_per_subtype: int = Field(3, ge=0, description="events in a subtype; fewer are a warning")
     min_events_per_site: int = Field(0, ge=0, description="events at a site; fewer are a warning")
+    min_patients_per_level: int = Field(
+        10, ge=0, description="patients with a level of a categorical covariate; fewer are a warning"
+    )
     event_rate: tuple[float, float] = Field(
         (0.02, 0.98),
         description="range of the share of patients with an event; outside it the run stops",

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mcti.errors import DataError, did_you_mean
+from mcti.model.categories import CovariateValue
 from mcti.model.clinical import check_ranges
 from mcti.model.compatibility import feature_difference
 from mcti.model.reference_profile import ReferenceProfile, mean_patch
@@ -40,6 +41,10 @@ def assigned_member(patient_id: str, names: Iterable[str]) -> str:
 
 class MissingGenesWarning(UserWarning):
     """An expression table lacks genes of the model; they count as not measured."""
+
+
+class UnseenLevelWarning(UserWarning):
+    """A level of a categorical covariate did not occur in training; it counts as missing."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,20 @@ class Ensemble:
         """The clinical covariates that the model reads; most models read none."""
         return tuple(next(iter(self.members.values())).config.covariates)
 
+    @cached_property
+    def levels(self) -> dict[str, tuple[str, ...]]:
+        """The levels of each categorical covariate that occurred in the training of a member, by its name."""
+        known: dict[str, dict[str, None]] = {}
+        for member in self.members.values():
+            for one in member.config.categories:
+                known.setdefault(one.name, {}).update(dict.fromkeys(one.levels))
+        return {name: tuple(levels) for name, levels in known.items()}
+
+    @property
+    def example_covariates(self) -> dict[str, CovariateValue]:
+        """The covariates of a synthetic patient: 0, or the first level."""
+        return {name: self.levels[name][0] if name in self.levels else 0.0 for name in self.covariates}
+
     @property
     def classes(self) -> tuple[str, ...]:
         """The subtypes that the model predicts."""
@@ -110,14 +129,15 @@ class Ensemble:
         patches: Tensor | None,
         genes: Mapping[str, float | None] | None,
         horizons_months: Sequence[float] | None = None,
-        covariates: Mapping[str, float | None] | None = None,
+        covariates: Mapping[str, CovariateValue] | None = None,
         risk_groups: int = 2,
     ) -> dict[str, Any]:
         """One patient: one row of `mcti predict` and of the server (docs/serving.md).
 
         patches     (N, D) raw features of all slides, or None
         genes       {name: expression}, NaN or None: not measured
-        covariates  {name: value} of the clinical covariates that the model reads, NaN or None: missing
+        covariates  {name: number or level} of the clinical covariates that the model reads, NaN or None: missing;
+                    a level that did not occur in training counts as missing, with an UnseenLevelWarning
 
         risk, S_<months>           mean over the eligible members; risk has no unit, higher is worse
         S_<months>_low, _high      lowest and highest member; None where only one member predicts
@@ -160,7 +180,7 @@ class Ensemble:
         patches: Tensor | None,
         genes: Mapping[str, float | None] | None,
         horizons_months: Sequence[float] | None = None,
-        covariates: Mapping[str, float | None] | None = None,
+        covariates: Mapping[str, CovariateValue] | None = None,
     ) -> dict[str, dict[str, float]]:
         """The prediction of each eligible member, `{member: {risk, S_<months>…}}`; arguments and errors as `predict`.
 
@@ -218,12 +238,21 @@ class Ensemble:
         patches: Tensor | None,
         vector: Tensor | None,
         horizons_months: Sequence[float] | None,
-        covariates: Mapping[str, float | None] | None,
+        covariates: Mapping[str, CovariateValue] | None,
     ) -> dict[str, dict[str, float]]:
         check_ranges(covariates or {}, self.covariates)
+        self.warn_of_unseen_levels(covariates or {})
         horizons = self.horizons_months if horizons_months is None else tuple(horizons_months)
         names = self.eligible_members(patient_id)
         return {name: self.members[name].predict(patches, vector, horizons, covariates) for name in names}
+
+    def warn_of_unseen_levels(self, covariates: Mapping[str, CovariateValue]) -> None:
+        """An UnseenLevelWarning for each level of a patient that did not occur in the training of any member."""
+        for name, levels in self.levels.items():
+            value = covariates.get(name)
+            if isinstance(value, str) and value not in levels:
+                message = f"{name} {value!r} did not occur in training and counts as missing ({', '.join(levels)})"
+                warnings.warn(message, UnseenLevelWarning, stacklevel=2)
 
     def _measured_genes(self, patient_id: str, genes: Mapping[str, float | None] | None) -> Tensor | None:
         """`gene_vector`; None where no gene was measured."""
@@ -232,10 +261,10 @@ class Ensemble:
         return self.gene_vector(patient_id, genes)
 
     def _missing_inputs(
-        self, patches: Tensor | None, vector: Tensor | None, covariates: Mapping[str, float | None] | None
+        self, patches: Tensor | None, vector: Tensor | None, covariates: Mapping[str, CovariateValue] | None
     ) -> list[str]:
         values = [value for name, value in (covariates or {}).items() if name in self.covariates]
-        no_covariate = bool(values) and all(value is None or math.isnan(value) for value in values)
+        no_covariate = bool(values) and all(value is None or value != value for value in values)
         absent = {"slides": patches is None, "genes": vector is None, "clinical": no_covariate}
         return [name for name, is_absent in absent.items() if is_absent]
 
@@ -250,13 +279,13 @@ class Ensemble:
         predictions: Mapping[str, object],
         patches: Tensor | None,
         vector: Tensor | None,
-        covariates: Mapping[str, float | None] | None,
+        covariates: Mapping[str, CovariateValue] | None,
     ) -> float | None:
         """Mean out-of-distribution score over the members that predicted; None where none is defined."""
         patch = mean_patch(patches)
         scores = [
             self.reference_profiles[name].ood_score(
-                patch, vector, self.members[name].fitted, covariates, self.covariates
+                patch, vector, self.members[name].fitted, covariates, self.members[name].config.clinical_inputs
             )
             for name in predictions
             if name in self.reference_profiles

@@ -39,16 +39,19 @@ class ApiError(Exception):
 
 
 class Server:
-    """The MLflow server at `uri`, an http:// or https:// address without credentials."""
+    """The MLflow server at `uri`, an http:// or https:// address without credentials.
 
-    def __init__(self, uri: str) -> None:
+    timeout, retries    seconds and number; None: as the variables of MLflow's client state
+    """
+
+    def __init__(self, uri: str, *, timeout: float | None = None, retries: int | None = None) -> None:
         import requests
         from requests.adapters import HTTPAdapter
 
         self.uri = uri.rstrip("/")
         self._session = requests.Session()
-        self._timeout = _number("MLFLOW_HTTP_REQUEST_TIMEOUT", int, 120)
-        self._retry = _retries()
+        self._timeout = timeout or _number("MLFLOW_HTTP_REQUEST_TIMEOUT", int, 120)
+        self._retry = _retries(retries)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=self._retry))
 
@@ -76,7 +79,7 @@ class Server:
         content["headers"] = {**_authorization(), **content.get("headers", {})}
         with self.waiting(url):
             response = self._session.request(
-                method, url, timeout=self._timeout, allow_redirects=_redirects(), **_tls(), **content
+                method, url, timeout=self._timeout, allow_redirects=_redirects(), **tls(), **content
             )
         if response.status_code not in (200, 204):
             with response:
@@ -122,8 +125,16 @@ def _user() -> tuple[str, str]:
     return user, password
 
 
-def _tls() -> dict[str, Any]:
-    """The arguments `verify` and `cert` of `requests`."""
+def user_name() -> str:
+    """The MLflow user that this process is configured with; "" without one."""
+    return _user()[0]
+
+
+def tls() -> dict[str, Any]:
+    """The arguments `verify` and `cert` of `requests`.
+
+    Raises OperationalError when the settings contradict each other.
+    """
     authority, unverified = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH"), _flag("MLFLOW_TRACKING_INSECURE_TLS")
     if authority and unverified:
         what = "MLFLOW_TRACKING_SERVER_CERT_PATH and MLFLOW_TRACKING_INSECURE_TLS are both set"
@@ -142,10 +153,10 @@ def _flag(name: str, default: str = "false") -> bool:
     return os.environ.get(name, default).lower() in ("true", "1")
 
 
-def _retries() -> "Retry":
+def _retries(count: int | None) -> "Retry":
     from urllib3.util import Retry
 
-    count = _number("MLFLOW_HTTP_REQUEST_MAX_RETRIES", int, 7)
+    count = _number("MLFLOW_HTTP_REQUEST_MAX_RETRIES", int, 7) if count is None else count
     return Retry(
         total=count, connect=count, read=count, redirect=count, status=count, status_forcelist=_TRANSIENT,
         allowed_methods=None, backoff_factor=_number("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", int, 2),

@@ -230,7 +230,7 @@ def log_params(tree: Mapping[str, Any]) -> None:
 
 def param_texts(tree: Mapping[str, Any]) -> dict[str, str]:
     """The settings as texts by `section.key`; values are cut at 6000 characters, the limit of MLflow."""
-    return {key: str(value)[:6000] for key, value in _flat(tree)}
+    return {key: str(value)[:6000] for key, value in flat(tree)}
 
 
 def log_dataset(name: str, digest: str, rows: Mapping[str, int], context: str = "training") -> None:
@@ -265,10 +265,11 @@ def close_stale(client: Any, experiment: str, tag: str, value: str) -> None:
         client.set_terminated(old.info.run_id, "FAILED")
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a tree of settings with their dotted names."""
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

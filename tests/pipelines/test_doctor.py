@@ -196,3 +196,15 @@ def test_without_rights_for_all_namespaces_that_of_the_context_is_read(server, c
     assert "with --namespace" in deployment_check.hint
     cluster({API: REFUSED, API_OF_CONTEXT.replace("deployments", "deployments -n kubeflow"): COMPLETE[API]})
     assert checks(settings, server[0], "kubeflow")["COMPILED_PIPELINE_SPEC_PATCH"].state == "OK"
+
+
+def test_mcti_doctor_checks_the_server_and_its_version(server, settings):
+    address, state = server
+    assert [(c.name, c.state) for c in doctor.check_server(settings.cluster, address)] == [
+        ("server", "OK"), ("version", "OK"),
+    ]  # fmt: skip
+    state.version = "2.16.0"
+    assert doctor.check_server(settings.cluster, address)[1].state == "missing"
+    state.refuse = 401
+    (refused,) = doctor.check_server(settings.cluster, address)
+    assert (refused.state, "401" in refused.detail) == ("missing", True)

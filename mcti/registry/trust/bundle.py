@@ -3,8 +3,8 @@
 bundle.json     name and number of the version, its tags, and the entry of the ledger that promoted it
 model/, trust/, card/   the ensemble, its signatures, and card and bills of materials
 
-It contains no predictions and no names of persons beyond the signed tags. The trust file is not part of it: the site
-that verifies has its own.
+It contains no predictions, and no names of persons beyond the signed tags and the approvals that the decision counted.
+The trust file is not part of it: the site that verifies has its own.
 """
 
 import io
@@ -41,6 +41,8 @@ class Bundle(Material):
 
     Raises DataError when the file is not a bundle.
     """
+
+    has_all_tags = False
 
     def __init__(self, file: Path, scratch: Path) -> None:
         self._folder = scratch / "bundle"

@@ -8,7 +8,8 @@ from typing import Any
 
 from mcti import storage
 from mcti.errors import DataError
-from mcti.registry import ensemble_index, evidence, ledger, models, promotion
+from mcti.registry import electronic_signatures, ensemble_index, evidence, ledger, models, promotion
+from mcti.registry.electronic_signatures import ElectronicSignature, UnreadableSignature
 from mcti.registry.gates import PROMOTE
 from mcti.registry.ledger import LedgerEntry
 from mcti.registry.trust import model_signature
@@ -22,7 +23,10 @@ class Material:
     """A version and everything that was signed about it.
 
     name, number, tags  of the version
+    has_all_tags        whether `tags` has those that are written after the registration, such as approvals
     """
+
+    has_all_tags = True
 
     name: str
     number: int
@@ -62,6 +66,21 @@ class Material:
     def ledger_faults(self) -> list[str] | None:
         """Faults of the ledger; None: the ledger is not part of the material."""
         raise NotImplementedError
+
+    @cached_property
+    def approvals(self) -> list[ElectronicSignature | UnreadableSignature]:
+        """The electronic signatures on this version: those in its tags, then those that only its decision counted."""
+        stored = electronic_signatures.read(self.tags)
+        known = {one.hash for one in stored if isinstance(one, ElectronicSignature)}
+        return stored + [one for one in self.counted_approvals if one.hash not in known]
+
+    @property
+    def counted_approvals(self) -> list[ElectronicSignature]:
+        """The electronic signatures that the decision counted.
+
+        Raises DataError when the decision has an invalid one.
+        """
+        return [] if self.decision is None else electronic_signatures.of_decision(self.decision.evidence)
 
     @cached_property
     def files(self) -> dict[str, str]:

@@ -7,8 +7,9 @@ from typing import Any
 
 from mcti.errors import DataError, Untrusted
 from mcti.params import TrustParams, from_json
-from mcti.registry import models, tracking
-from mcti.registry.trust import bundle, trust_file, verification
+from mcti.registry import approvals, models, tracking
+from mcti.registry.electronic_signatures import ElectronicSignature
+from mcti.registry.trust import approval_statement, bundle, trust_file, verification
 from mcti.registry.trust.bundle import Bundle
 from mcti.registry.trust.material import Material, RegisteredVersion
 from mcti.registry.trust.trust_file import TrustFile
@@ -63,6 +64,19 @@ def require_candidate(client: Any, version: Any, scratch: Path, params: TrustPar
         if params.require == "lineage":
             checks += verification.check_lineage(material, trust)
         raise_unless_verified(checks, material.address)
+
+
+def trusted_approvals(client: Any, version: Any, scratch: Path, params: TrustParams) -> list[ElectronicSignature]:
+    """The electronic signatures on a version that count: all valid ones, or with a policy those of a trusted key.
+
+    Raises DataError when the trust file is invalid.
+    """
+    signatures = approvals.signatures(version)
+    if params.require == "none" or not signatures:
+        return signatures
+    checks = verification.check_approvals(RegisteredVersion(client, version, scratch), trust_file.load(params.keys))
+    verified = {check.subject for check in checks if check.state == "verified"}
+    return [one for one in signatures if approval_statement.name(one) in verified]
 
 
 def raise_unless_verified(checks: Sequence[Check], where: str) -> None:

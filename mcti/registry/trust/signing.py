@@ -6,8 +6,9 @@ from typing import Any
 
 from mcti.errors import DataError
 from mcti.registry import evidence, models
+from mcti.registry.electronic_signatures import ElectronicSignature
 from mcti.registry.ledger import LedgerEntry
-from mcti.registry.trust import envelope, model_signature, statements
+from mcti.registry.trust import approval_statement, envelope, model_signature, statements
 from mcti.registry.trust.keys import Signer
 from mcti.registry.trust.material import SIGNATURES, RegisteredVersion
 from mcti.registry.trust.verification import MODEL
@@ -49,6 +50,15 @@ def sign_decision(client: Any, version: Any, entry: LedgerEntry, signer: Signer)
     address, md5 = f"models:/{version.name}/{version.version}", version.tags.get(models.EVALUATION, "")
     payload = statements.gate_payload(entry, address, md5, envelope.now())
     _store(client, version, f"{statements.GATE}-{entry.number}", envelope.write(signer.sign(payload)))
+
+
+def sign_approval(client: Any, version: Any, signature: ElectronicSignature, signer: Signer) -> None:
+    """Sign the statement of an electronic signature, before its record is written.
+
+    Raises OperationalError when the command that signs fails.
+    """
+    document = signer.sign(approval_statement.payload(signature))
+    _store(client, version, approval_statement.name(signature), envelope.write(document))
 
 
 def _store(client: Any, version: Any, name: str, text: str) -> None:

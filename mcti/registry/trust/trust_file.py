@@ -17,7 +17,7 @@ from mcti.errors import DataError
 from mcti.registry.trust import keys
 from mcti.registry.trust.envelope import SignedDocument
 
-Role = Literal["model", "lineage", "gate"]
+Role = Literal["model", "lineage", "gate", "approval"]
 MAX_CLOCK_SKEW = timedelta(minutes=5)
 
 
@@ -25,7 +25,8 @@ class _Signatory(BaseModel):
     """What keys and authorities have in common.
 
     id          name in the reports
-    roles       what may be signed: model (weights), lineage (statements of data to evaluation), gate (decisions)
+    roles       what may be signed: model (weights), lineage (statements of data to evaluation), gate (decisions),
+                approval (electronic signatures of persons)
     valid_from, valid_to    signatures are accepted if they are dated in this interval
     revoked_at  from when signatures are refused
     revocation  `compromised`: all signatures are refused, since the holder of a stolen key can date them freely;

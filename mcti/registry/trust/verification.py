@@ -1,6 +1,6 @@
 """Verification of a version: its files, its signature, every statement of its lineage, the decision and the ledger."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict
 from mcti import storage
 from mcti.errors import DataError
 from mcti.registry import ensemble_index, evidence, models
-from mcti.registry.trust import envelope, model_signature, statements
+from mcti.registry.electronic_signatures import ElectronicSignature, UnreadableSignature
+from mcti.registry.trust import approval_statement, envelope, model_signature, statements
 from mcti.registry.trust.envelope import InvalidDocument
 from mcti.registry.trust.material import Material
 from mcti.registry.trust.trust_file import Role, TrustFile
@@ -44,9 +45,25 @@ def check_gate(material: Material, trust: TrustFile) -> list[Check]:
     return [_gate(material, trust), *_ledger(material)]
 
 
+def check_approvals(material: Material, trust: TrustFile) -> list[Check]:
+    """The electronic signatures on the version, and whether those that its decision counted are still there.
+
+    A signature on an earlier evaluation of the same weights is not checked: it counts no more.
+    """
+    try:
+        return [check for one in material.approvals for check in _approval(one, material, trust)]
+    except DataError as error:
+        return [Check(subject=approval_statement.APPROVAL, state="broken", note=str(error))]
+
+
 def check_all(material: Material, trust: TrustFile) -> list[Check]:
     """Every check, in the order of the lineage."""
-    return [*check_model(material, trust), *check_lineage(material, trust), *check_gate(material, trust)]
+    return [
+        *check_model(material, trust),
+        *check_lineage(material, trust),
+        *check_approvals(material, trust),
+        *check_gate(material, trust),
+    ]
 
 
 def _guarded(subject: str, find: Callable[[], list[str] | None]) -> Check:
@@ -93,6 +110,24 @@ def _model(material: Material, trust: TrustFile) -> Check:
 
 def _step(step: str, material: Material, trust: TrustFile) -> Check:
     return _signed(step, "lineage", material, trust, lambda x: statements.differences(step, x, material.facts))
+
+
+def _approval(one: ElectronicSignature | UnreadableSignature, material: Material, trust: TrustFile) -> Iterator[Check]:
+    if isinstance(one, UnreadableSignature):
+        yield Check(subject=approval_statement.APPROVAL, state="broken", note=f"{one.tag}: {one.reason}")
+        return
+    name, counted = approval_statement.name(one), one in material.counted_approvals
+    fault = one.fault(material.address, material.tags.get(models.DIGEST, ""))
+    if not fault and one.evaluation != material.tags.get(models.EVALUATION) and not counted:
+        return
+    if not fault and counted and material.has_all_tags and one.tag not in material.tags:
+        fault = "the decision counted it, and its tag was removed"
+    if fault:
+        yield Check(subject=name, state="broken", note=f"{one.who}: {fault}")
+        return
+    check = _signed(name, "approval", material, trust, lambda x: approval_statement.differences(x, one))
+    described = f"{one.who} {one.describe()}"
+    yield check.model_copy(update={"note": f"{described}; {check.note}" if check.note else described})
 
 
 def _gate(material: Material, trust: TrustFile) -> Check:

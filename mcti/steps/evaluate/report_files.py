@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mcti import storage
 from mcti.evaluation import calibration, cohort_figures, figures, plot_tables, predictions, report
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.predictions import Predictions
@@ -54,7 +55,8 @@ def write_predictions(draft: Path, data: ReportData, others: Mapping[str, Predic
 
 
 def write_report(draft: Path, data: ReportData) -> None:
-    """Write plots/*.csv, figures/*.{svg,png} and report.html."""
+    """Write metrics.json, plots/*.csv, figures/*.{svg,png} and report.html."""
+    storage.write_json(draft / "metrics.json", data.scores.metrics_json())
     points = calibration_points(data.outcomes, data.mcti, data.params, data.scores)
     drawn = [*_result_figures(data, points), *_cohort_figures(data)]
     write_figures(draft, [figure for figure, _ in drawn], _plot_tables(data, points))

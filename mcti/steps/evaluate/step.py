@@ -18,6 +18,7 @@ from mcti.evaluation import (
     case_mix,
     characteristics,
     flow,
+    inputs_record,
     linear_predictor,
     predictions,
     report,
@@ -95,7 +96,8 @@ def evaluate(  # noqa: PLR0913  (a step: inputs, params, out, options)
             role), models/fold_<k>/predictions.csv and the same of each folder in `comparators`; slides, a manifest or
             folder for images of the critical patches (None: the report lists their positions)
     Writes  out/{metrics.json, summary.json, predictions.csv, groups.csv, baselines.csv, report.html, result.json,
-            excluded.csv, baseline_models.safetensors, case_mix.json, figures/, plots/}: reproducibly, or nothing
+            excluded.csv, baseline_models.safetensors, case_mix.json, inputs.json, figures/, plots/}:
+            reproducibly, or nothing
     Raises  DataError when a test patient has no prediction or more than one, and when a model was trained on its test
             patients
             UsageError when a baseline does not exist, and when two models have one name
@@ -133,8 +135,8 @@ def evaluate(  # noqa: PLR0913  (a step: inputs, params, out, options)
         report_files.write_predictions(draft, data, others, patients)
         _write_excluded(draft, removed)
         _write_development(draft, fitted.stored, _case_mix(patients, outcomes, mcti, horizons))
+        storage.write_json(draft / inputs_record.FILE, _inputs(cohort, models, outcomes, params))
         report_files.write_report(draft, data)
-        storage.write_json(draft / "metrics.json", numbers.metrics_json())
         result = _result(data, storage.tree_md5(cohort))
         storage.write_json(draft / "summary.json", _summary(result, numbers))
         return result.save(draft)
@@ -183,6 +185,15 @@ def _search(models: Location, split: Folds) -> dict[str, object]:
     """The record of the search, with the sentences that reports and dossier show."""
     record = search_use.read(models, split)
     return {**record, "sentences": summary_text.search_sentences(record)}
+
+
+def _inputs(cohort: Location, models: Location, outcomes: Outcomes, params: EvaluateParams) -> dict[str, object]:
+    """What `mcti compare` shows of the inputs; folds without model.json (of another program) record no settings."""
+    info, files = tables.read_info(cohort), [f"fold_{fold.number}/model.json" for fold in outcomes.folds]
+    locations = [storage.join(models, name) for name in files]
+    specs = [storage.read_json(location) for location in locations if storage.exists(location)]
+    data = {"cohort": storage.tree_md5(cohort), "folds": inputs_record.folds_md5(outcomes)}
+    return inputs_record.record(info.endpoint, info.name, params, data, specs)
 
 
 def _write_excluded(draft: Path, removed: Sequence[ExcludedPatient]) -> None:

@@ -80,8 +80,9 @@ def explain_patient(
         vector = (
             None if bag.genes is None else ensemble.gene_vector(bag.patient_id, expression_by_gene(bag, genes) or {})
         )
+        ensemble.warn_of_unseen_levels(bag.clinical)
         attributions = {
-            name: attribute(ensemble.members[name], bag.patches, vector, bag.covariates, steps=params.steps)
+            name: attribute(ensemble.members[name], bag.patches, vector, bag.clinical, steps=params.steps)
             for name in ensemble.eligible_members(bag.patient_id)
         }
     except MctiError as error:

@@ -24,6 +24,7 @@ from mcti.registry import (
     tracking,
 )
 from mcti.registry.alpha_spending import Look
+from mcti.registry.electronic_signatures import ElectronicSignature
 from mcti.registry.external_validations import ExternalValidation
 from mcti.registry.gates import Difference, Gate, GateEvaluation
 from mcti.registry.ledger import LedgerEntry
@@ -39,10 +40,14 @@ BASELINE = "cox_clinical"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A version with its evaluation, which is downloaded below `scratch` at the first use."""
+    """A version with its evaluation, which is downloaded below `scratch` at the first use.
+
+    signatures  the electronic signatures on it that count
+    """
 
     version: Any
     scratch: Path
+    signatures: tuple[ElectronicSignature, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -334,8 +339,15 @@ def _fixed_rules(challenger: Candidate, champion: Candidate | None, params: Prom
     if params.external:
         rules.append(gates.external_validation(challenger.external_validations, params))
     if params.approvals:
-        rules.append(gates.approval(approvals.approvers(challenger.version), params))
+        rules.append(_approval(challenger, params))
     return rules
+
+
+def _approval(challenger: Candidate, params: PromoteParams) -> Gate:
+    signatures = challenger.signatures
+    signed = [signature.who for signature in signatures]
+    approvers = signed if params.signed_approvals else approvals.approvers(challenger.version)
+    return gates.approval(approvers, params, [signature.model_dump(mode="json") for signature in signatures])
 
 
 def test_set_rows(paired: "PairedComparison") -> Iterator[tuple[str, float, int]]:

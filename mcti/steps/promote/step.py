@@ -1,4 +1,4 @@
-"""promote, rollback, repair, approve and the ledger: which version is the champion, and on what evidence."""
+"""promote, rollback, repair and the ledger: which version is the champion, and on what evidence."""
 
 import tempfile
 from pathlib import Path
@@ -7,7 +7,8 @@ from typing import Any
 from mcti import s3
 from mcti.errors import DataError, NotEnoughEvidence, Rejected, UsageError
 from mcti.params import PromoteParams, TrustParams
-from mcti.registry import approvals, gates, ledger, lineage, models, promotion, strictness, tracking
+from mcti.registry import gates, ledger, lineage, models, promotion, strictness, tracking
+from mcti.registry.electronic_signatures import ElectronicSignature
 from mcti.registry.gates import Difference, Gate, GateEvaluation
 from mcti.registry.ledger import LedgerEntry
 from mcti.registry.pipeline_run import tracked
@@ -52,15 +53,6 @@ class RepairResult(StepResult):
         prefix = "to repair" if self.dry_run else "repaired"
         faults = [f"{prefix}: {fault}" for fault in self.repaired] or ["nothing to repair"]
         return [*faults, f"{self.name}: champion {'none' if self.champion is None else f'version {self.champion}'}"]
-
-
-class ApproveResult(StepResult):
-    """Who approved the version, and every valid approval of it."""
-
-    name: str
-    version: int
-    who: str
-    approved: tuple[str, ...]
 
 
 class LedgerResult(StepResult):
@@ -139,7 +131,7 @@ def promote(
         tracking.service() as client,
         tempfile.TemporaryDirectory(prefix="mcti-promote-", ignore_cleanup_errors=True) as scratch,
     ):
-        challenger = _challenger(client, name, version)
+        challenger = models.candidate(client, name, version)
         entries = promotion.verified_entries(client, name)
         champion = models.version_by_alias(client, name, models.CHAMPION)
         number = int(challenger.version)
@@ -148,8 +140,10 @@ def promote(
             return PromoteResult(
                 name=name, version=number, outcome=gates.UNCHANGED, reason=unchanged, champion=number, dry_run=dry_run
             )
-        policy.require_candidate(client, challenger, Path(scratch, "verified"), trust or policy.from_environment())
-        evaluation = _evaluate(challenger, champion, entries, params, Path(scratch))
+        site, verified = trust or policy.from_environment(), Path(scratch, "verified")
+        policy.require_candidate(client, challenger, verified, site)
+        signatures = policy.trusted_approvals(client, challenger, verified, site)
+        evaluation = _evaluate(challenger, champion, entries, params, signatures, Path(scratch))
         record = _circumstances(challenger, params)
         if looser:
             record |= {"looser": looser, "override_reason": reason}
@@ -180,20 +174,6 @@ def repair(name: str, *, dry_run: bool = False) -> RepairResult:
         champion = models.version_by_alias(client, name, models.CHAMPION)
     number = None if champion is None else int(champion.version)
     return RepairResult(name=name, champion=number, repaired=tuple(faults), dry_run=dry_run)
-
-
-def approve(name: str, version: int | None = None) -> ApproveResult:
-    """Approve a version (default: the challenger) as a second reviewer; promote.approvals is the number required.
-
-    The approval applies to the current weights and evaluation: a new evaluation needs a new approval.
-
-    Raises DataError when the actor registered the version.
-    """
-    with tracking.service() as client:
-        chosen = _challenger(client, name, version)
-        who = approvals.approve(client, chosen)
-        approvers = approvals.approvers(models.version_by_number(client, name, int(chosen.version)))
-    return ApproveResult(name=name, version=int(chosen.version), who=who, approved=tuple(approvers))
 
 
 def rollback(name: str) -> PromoteResult:
@@ -235,20 +215,17 @@ def show_ledger(name: str) -> LedgerResult:
     return LedgerResult(name=name, entries=tuple(entries), faults=tuple(faults), versioned=versioned)
 
 
-def _challenger(client: Any, name: str, version: int | None) -> Any:
-    if version is not None:
-        return models.version_by_number(client, name, version)
-    challenger = models.version_by_alias(client, name, models.CHALLENGER)
-    if challenger is None:
-        raise DataError("no version has the alias challenger", f"model {name}", "run `mcti register` first")
-    return challenger
-
-
 def _evaluate(
-    challenger: Any, champion: Any | None, entries: list[LedgerEntry], params: PromoteParams, scratch: Path
+    challenger: Any,
+    champion: Any | None,
+    entries: list[LedgerEntry],
+    params: PromoteParams,
+    signatures: list[ElectronicSignature],
+    scratch: Path,
 ) -> GateEvaluation:
     current = None if champion is None else Candidate(champion, scratch / "champion")
-    return gate_evaluation.evaluate_gates(Candidate(challenger, scratch / "challenger"), current, entries, params)
+    candidate = Candidate(challenger, scratch / "challenger", tuple(signatures))
+    return gate_evaluation.evaluate_gates(candidate, current, entries, params)
 
 
 def _decide(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mcti import storage
+from mcti.evaluation import inputs_record
 from mcti.params import EvaluateParams
 from mcti.progress import Progress
 from mcti.registry import ensemble_files, external_validations, recalibrated_versions
@@ -18,6 +19,7 @@ from mcti.steps.task_log import logged
 from mcti.steps.test import prediction, recalibration, report_files, results, scoring
 from mcti.steps.test.prediction import CohortPredictions, KnownPatients
 from mcti.steps.test.recalibration import CohortParts
+from mcti.steps.test.report_files import ExternalData
 from mcti.steps.test.results import ExternalResult, RecalibratedResult
 from mcti.steps.test.scoring import BeforeRecalibration, Subject, Trial
 from mcti.storage import Location
@@ -43,9 +45,9 @@ def test(
     Reads   the model (models:/NAME@ALIAS, or a folder of folds), cohort/{patients,expression,slides}.parquet and
             cohort.json, features/<slide_id>.h5 (None: no slides are used); the evaluation of the development: that of
             the version, or the folder `evaluation` (a folder of folds without it has no figures to compare with)
-    Writes  out/{metrics.json, external.json, predictions.csv, baselines.csv, compared.csv, excluded.csv, result.json,
-            report.html, figures/, plots/}: all of it or nothing, the same bytes on every run; for a registered
-            version also a run in MLflow with these files, which a tag of the version names
+    Writes  out/{metrics.json, external.json, predictions.csv, baselines.csv, compared.csv, excluded.csv, inputs.json,
+            result.json, report.html, figures/, plots/}: all of it or nothing, the same bytes on every run; for a
+            registered version also a run in MLflow with these files, which a tag of the version names
             with a recalibration out/recalibrated/{model/, validation/}: the recalibrated ensemble, and the same files
             for it on the patients who were not used to fit it; for a registered version also a new version of the model
 
@@ -61,6 +63,7 @@ def test(
         with storage.replacing(out) as draft:
             draft.mkdir()
             report_files.write(draft, data)
+            _write_inputs(draft, data, cohort)
             result = results.external_result(subject, data, cohort)
             if recalibration_share is not None:
                 parts = recalibration.assign_parts(data.patients, recalibration_share)
@@ -83,10 +86,17 @@ def _recalibrate(model: str, subject: Subject, trial: Trial, parts: CohortParts,
     data = scoring.score(after, trial, _after(ensemble, trial, parts), _before(trial, parts, record))
     (out / "validation").mkdir()
     report_files.write(out / "validation", data)
+    _write_inputs(out / "validation", data, trial.cohort)
     results.external_result(after, data, trial.cohort).save(out / "validation")
     if after.version:
         external_validations.log(out / "validation")
     return results.recalibrated_result(after, data, parts, record)
+
+
+def _write_inputs(draft: Path, data: ExternalData, cohort: Location) -> None:
+    summary, digests = data.summary, {"cohort": storage.tree_md5(cohort)}
+    record = inputs_record.record(summary.endpoint, summary.cohort, data.params, digests)
+    storage.write_json(draft / inputs_record.FILE, record)
 
 
 def _after(ensemble: Ensemble, trial: Trial, parts: CohortParts) -> CohortPredictions:

@@ -21,7 +21,7 @@ from mcti.registry.trust.trust_file import TrustFile
 from tests.registry.factories import Run
 
 TIME = "2025-06-01T12:00:00Z"
-ALL_ROLES = ["model", "lineage", "gate"]
+ALL_ROLES = ["model", "lineage", "gate", "approval"]
 
 
 def new_key(curve=ec.SECP256R1):

@@ -78,7 +78,15 @@ def files(folder):
 def test_it_writes_all_files_with_the_same_bytes_on_every_run(project):
     reports = []
     first = files(project / "out")
-    wanted = {"metrics.json", "summary.json", "result.json", "predictions.csv", "baselines.csv", "report.html"}
+    wanted = {
+        "inputs.json",
+        "metrics.json",
+        "summary.json",
+        "result.json",
+        "predictions.csv",
+        "baselines.csv",
+        "report.html",
+    }
     assert wanted <= set(first)
     assert {"figures/c_index.svg", "figures/kaplan_meier.png", "plots/km.csv", "plots/c_index_by_fold.csv"} <= set(
         first

@@ -1,0 +1,98 @@
+"""The report of a comparison of two models: one self-contained HTML page; light, dark and printed."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+from mcti.evaluation.comparison import CONFIDENCE
+from mcti.evaluation.external_report import METRICS
+from mcti.evaluation.figures import p_text
+from mcti.evaluation.metric_differences import MetricDifference, better
+from mcti.evaluation.summary_text import format_interval
+from mcti.figure_canvas import Figure
+
+
+@dataclass(frozen=True)
+class ComparisonSummary:
+    """What was compared; a, b: as the user named them.
+
+    patients, events  of the common patients;  only_a, only_b  patients whom one model alone predicted
+    changed_follow_up  common patients whose follow-up differs between the two
+    settings, data    {name: (value of A, value of B)} of everything that differs
+    """
+
+    a: str
+    b: str
+    endpoint: str
+    patients: int
+    events: int
+    only_a: int
+    only_b: int
+    changed_follow_up: int
+    resamples: int
+    settings: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    data: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    notices: Sequence[str] = ()
+
+
+def metric_name(key: str) -> str:
+    """`AUC at 36 months` for `auc_36`."""
+    if key in METRICS:
+        return METRICS[key]
+    name, _, months = key.rpartition("_")
+    return f"{METRICS[name]} at {months} months"
+
+
+def result_sentence(summary: ComparisonSummary, metrics: Mapping[str, MetricDifference]) -> str:
+    """The difference in C in one sentence, whatever its result is."""
+    c_index = metrics["c_index"]
+    a, b, difference = (format_interval(one) for one in (c_index.a, c_index.b, c_index.difference))
+    separated = c_index.difference.low > 0 or c_index.difference.high < 0
+    verdict = "the interval excludes 0" if separated else "the interval includes 0: no difference was shown"
+    if math.isnan(c_index.difference.low):
+        verdict = "the interval is not defined"
+    patients = f"the {summary.patients} common patients"
+    return f"C-index on {patients}: A {a}, B {b}; B minus A {difference}: {verdict}."
+
+
+def render(
+    summary: ComparisonSummary,
+    metrics: Mapping[str, MetricDifference],
+    d_calibration: Mapping[str, float | None],
+    figures: Sequence[tuple[Figure, str]],
+) -> str:
+    """The HTML page. figures: each with its caption;  d_calibration: {a, b: p, between 0 and 1}."""
+    from jinja2 import Environment, select_autoescape
+    from markupsafe import Markup
+
+    source = resources.files("mcti.evaluation").joinpath("comparison.html").read_text(encoding="utf-8")
+    page = Environment(autoescape=select_autoescape(default_for_string=True, default=True)).from_string(source)
+    return page.render(
+        summary=summary,
+        result=result_sentence(summary, metrics),
+        level=f"{100 * CONFIDENCE:g}",
+        rows=[_row(key, metric) for key, metric in metrics.items()],
+        d_calibration={name: p_text(float("nan") if p is None else p) for name, p in d_calibration.items()},
+        # Our own figures: matplotlib escapes the text in them.
+        figures=[
+            {"name": f.name, "title": f.title, "svg": Markup(f.inline()), "caption": f"{f.alt} {caption}".strip()}  # noqa: S704
+            for f, caption in figures
+        ],
+        settings=_differing(summary.settings),
+        data=_differing(summary.data),
+    )
+
+
+def _row(key: str, metric: MetricDifference) -> dict[str, str]:
+    intervals = {name: format_interval(getattr(metric, name)) for name in ("a", "b", "difference")}
+    return {"name": metric_name(key), **intervals, "p": p_text(metric.p), "better": better(key)}
+
+
+def _differing(values: Mapping[str, tuple[Any, Any]]) -> list[tuple[str, str, str]]:
+    return [(name, _recorded(a), _recorded(b)) for name, (a, b) in values.items()]
+
+
+def _recorded(value: Any) -> str:
+    return "not recorded" if value is None else str(value)
