@@ -252,7 +252,7 @@ class TrainedModel:
                          missing that the model needs, or a covariate of the model is absent
         """
         output = self.output(patches, genes, covariates)
-        row = self._row(output.survival, output.risk, horizons_months)
+        row = self.row(output.survival, output.risk, horizons_months)
         if subtypes:
             shares = output.subtype_logits[0].double().softmax(0).tolist()
             row |= {subtype_column(name): share for name, share in zip(self.config.classes, shares, strict=True)}
@@ -276,9 +276,9 @@ class TrainedModel:
             values = [inputs.get(name) for name in ("covariates", "slides_present", "genes_present")]
             scores = branch.scores(inputs["patches"], inputs["mask"], inputs["genes"], *values)
             survival = hazard_and_survival(branch.alone(scores), self.config.head)[1]
-        return self._row(survival, -survival.sum(1), horizons_months)
+        return self.row(survival, -survival.sum(1), horizons_months)
 
-    def _row(self, survival: Tensor, risk: Tensor, horizons_months: Sequence[float]) -> dict[str, float]:
+    def row(self, survival: Tensor, risk: Tensor, horizons_months: Sequence[float]) -> dict[str, float]:
         """Risk (1,) and S at the horizons, from S after each bin (1, B)."""
         curve = survival.double()
         if self.fitted.recalibration is not None:

@@ -15,6 +15,16 @@ MAX_MISSING_GENES = 0.05
 """Largest share of the genes of a model or baseline that may be absent from a table; they count as not measured."""
 
 
+Endpoint = Literal["OS", "DSS", "DFI", "PFI", "DMFS"]
+
+
+class EndpointColumns(Params):
+    """The source columns of one end point in the clinical table."""
+
+    time_months: str = Field(min_length=1, description="source column of the follow-up, in `ingest.time_unit`")
+    event: str = Field(min_length=1, description="source column of the event")
+
+
 class IngestParams(Params):
     """Source tables of the cohort, and the interpretation of their values."""
 
@@ -31,7 +41,13 @@ class IngestParams(Params):
     time_unit: Literal["days", "months", "years"] = Field(
         "months", description="unit of the follow-up times (canonical, mcat); the other layouts define it"
     )
-    endpoint: Literal["OS", "DSS", "DFI", "PFI", "DMFS"] = Field("OS", description="the end point of event and time")
+    endpoint: Endpoint = Field("OS", description="the end point of event and time")
+    endpoints: dict[Endpoint, EndpointColumns] = Field(
+        {},
+        description="source columns of each end point of a canonical table that has several, one of which `endpoint` "
+        "selects, e.g. {OS: {time_months: OS_months, event: OS}, DFI: {time_months: DFI_months, event: DFI}}; "
+        "none of them is a covariate",
+    )
     columns: dict[str, str] = Field(
         {}, description="canonical column -> source column where the names differ, e.g. {subtype: histology}"
     )
@@ -109,6 +125,27 @@ class IngestParams(Params):
             if len(set(group)) < len(group) or len(group) < 2:
                 raise ValueError(f"{name}: {list(group)!r} is no order: list two levels or more, each once")
         return levels
+
+    @model_validator(mode="after")
+    def _endpoint_is_one_of_them(self) -> "IngestParams":
+        if not self.endpoints:
+            return self
+        if self.endpoint not in self.endpoints:
+            refuse("endpoint", self.endpoint, f"ingest.endpoints lists {', '.join(self.endpoints)}: add its columns")
+        if self.format != "canonical":
+            hint = f"remove it: format {self.format} finds the columns by `endpoint`"
+            refuse("endpoints", list(self.endpoints), hint)
+        for name in ("time_months", "event"):
+            if name in self.columns:
+                refuse(("columns", name), self.columns[name], "remove it: ingest.endpoints names this column")
+        for column in self.outcome_columns & set(self.covariates or ()):
+            refuse("covariates", column, "remove it: an outcome of ingest.endpoints is no covariate")
+        return self
+
+    @property
+    def outcome_columns(self) -> set[str]:
+        """The source columns of all `endpoints`."""
+        return {column for one in self.endpoints.values() for column in (one.time_months, one.event)}
 
     @model_validator(mode="after")
     def _levels_are_ordered(self) -> "IngestParams":

@@ -20,6 +20,7 @@ from mcti.errors import DataError, did_you_mean
 from mcti.model.categories import CovariateValue
 from mcti.model.clinical import check_ranges
 from mcti.model.compatibility import feature_difference
+from mcti.model.member_predictions import StackedModels
 from mcti.model.reference_profile import ReferenceProfile, mean_patch
 from mcti.model.trained import TrainedModel, single_thread
 from mcti.params.data import MAX_MISSING_GENES
@@ -28,6 +29,11 @@ from mcti.registry.risk_groups import RiskScale
 
 ALL_MEMBERS = "ensemble"
 """Value of the column `model` of a patient that all members predicted."""
+
+CALCULATION = 2
+"""Version of the arithmetic of `Ensemble.predict`: equal model, patient and version give equal bits. Version 1 computed
+the members of a new patient one after the other, version 2 computes them in one pass; risks and survival differ in the
+last digits of float32. Patients whom a single member predicts have the same bits in both."""
 
 
 def assigned_member(patient_id: str, names: Iterable[str]) -> str:
@@ -244,7 +250,20 @@ class Ensemble:
         self.warn_of_unseen_levels(covariates or {})
         horizons = self.horizons_months if horizons_months is None else tuple(horizons_months)
         names = self.eligible_members(patient_id)
+        stacked = self.stacked(names)
+        if stacked is not None:
+            return stacked.predict(patches, vector, horizons, covariates)
         return {name: self.members[name].predict(patches, vector, horizons, covariates) for name in names}
+
+    def stacked(self, names: tuple[str, ...]) -> StackedModels | None:
+        """These members as one network; None for a single member, and where they cannot be one."""
+        if names not in self._stacks:
+            self._stacks[names] = StackedModels.of({name: self.members[name] for name in names})
+        return self._stacks[names]
+
+    @cached_property
+    def _stacks(self) -> dict[tuple[str, ...], StackedModels | None]:
+        return {}
 
     def warn_of_unseen_levels(self, covariates: Mapping[str, CovariateValue]) -> None:
         """An UnseenLevelWarning for each level of a patient that did not occur in the training of any member."""

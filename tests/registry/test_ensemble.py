@@ -74,9 +74,9 @@ def test_a_new_patient_gets_the_mean_of_all_members(run, assembled):
     row = ensemble_files.load(assembled).predict("new", torch.from_numpy(run.bags[0]), genes_of(run, 0))
     each = [run.model(fold).predict(*run.patient(0), (12.0, 60.0)) for fold in range(3)]
     assert row["model"] == "ensemble"
-    # float64 sums of three numbers; only the order of addition may differ
-    assert row["risk"] == pytest.approx(np.mean([e["risk"] for e in each]), rel=1e-14)
-    assert row["S_12"] == pytest.approx(np.mean([e["S_12"] for e in each]), rel=1e-14)
+    # The members are computed in one pass: the last digits of float32 may differ from those of each alone.
+    assert row["risk"] == pytest.approx(np.mean([e["risk"] for e in each]), rel=1e-6)
+    assert row["S_12"] == pytest.approx(np.mean([e["S_12"] for e in each]), rel=1e-6)
 
 
 def test_a_folder_of_folds_and_its_ensemble_have_the_same_digest(run, assembled):
@@ -304,3 +304,12 @@ def test_a_number_in_place_of_a_level_is_refused(run, staged):
 def test_the_metadata_of_the_server_list_the_levels(staged):
     (described,) = [one for one in model_metadata("m", "1", staged)["inputs"] if one["name"] == "covariates"]
     assert described["parameters"] == {"levels": {"stage": ["I", "II", "III"]}}
+
+
+def test_the_endpoint_of_the_training_is_read_where_it_is_recorded(tmp_path):
+    for number, record in enumerate(({}, {"cohort": {"endpoint": "DFI"}})):
+        (tmp_path / f"fold_{number}").mkdir()
+        (tmp_path / f"fold_{number}" / "model.json").write_text(json.dumps(record))
+    assert ensemble_files.endpoint(tmp_path) == "DFI"
+    shutil.rmtree(tmp_path / "fold_1")
+    assert ensemble_files.endpoint(tmp_path) is None

@@ -20,7 +20,7 @@ from mcti.model.trained import single_thread
 from mcti.params import ExtractParams, PredictParams, TrustParams
 from mcti.progress import Progress
 from mcti.registry import ensemble_files
-from mcti.registry.ensemble import Ensemble
+from mcti.registry.ensemble import CALCULATION, Ensemble
 from mcti.registry.pipeline_run import tracked
 from mcti.registry.trust import policy
 from mcti.steps.extract import extract
@@ -43,6 +43,7 @@ class PredictResult(StepResult):
     patients             predicted;  refused  not predicted, since their data do not fit the model
     known                in the development cohort, with their out-of-fold risk
     out_of_distribution  flagged as different from the training patients;  incomplete  without slides or genes
+    calculation          version of the arithmetic (mcti/registry/ensemble.py)
     """
 
     patients: int
@@ -51,6 +52,7 @@ class PredictResult(StepResult):
     incomplete: int
     refused: int
     model_digest: str
+    calculation: int
 
 
 @dataclass(frozen=True)
@@ -306,6 +308,7 @@ def _result(rows: Sequence[Mapping[str, Any]], refused: int, loaded: Ensemble) -
         incomplete=sum(bool(row["missing"]) for row in rows),
         refused=refused,
         model_digest=loaded.digest,
+        calculation=CALCULATION,
     )
 
 

@@ -10,6 +10,7 @@ from mcti import storage
 from mcti.errors import DataError
 from mcti.model.names import display
 from mcti.params import PromoteParams
+from mcti.params.evaluation import GATE_BASELINE as BASELINE
 from mcti.redaction import hashed
 from mcti.registry import (
     alpha_spending,
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
     from mcti.evaluation.comparison import Interval
     from mcti.evaluation.paired_comparison import PairedBootstrap, PairedComparison
-
-BASELINE = "cox_clinical"
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,11 @@ class Candidate:
     def predictions(self) -> "pd.DataFrame":
         """Out-of-fold predictions with outcomes, one row per patient."""
         return evidence.read_predictions(self._file("predictions.csv"))
+
+    @cached_property
+    def endpoint(self) -> str | None:
+        """The end point of the training, where it is recorded."""
+        return ensemble_files.endpoint(self.folder)
 
     @cached_property
     def groups(self) -> "pd.DataFrame":
@@ -161,8 +165,11 @@ def evaluate_gates(
 
     champion  None: no version is the champion;  entries  of the ledger: earlier evaluations on these test patients
 
-    Raises DataError when the evaluation of a first champion has no clinical Cox baseline.
+    Raises DataError when the evaluation of a first champion has no clinical Cox baseline, or challenger and champion
+    were trained for different end points.
     """
+    if champion is not None:
+        check_same_endpoint(challenger.endpoint, champion.endpoint, f"{challenger.label} and {champion.label}")
     parent = challenger.version.tags.get(recalibrated_versions.PARENT)
     if parent is not None:
         return gates.combine(
@@ -191,6 +198,16 @@ def evaluate_gates(
         difference,
         look if enough and look.alpha > 0 else None,
     )
+
+
+def check_same_endpoint(challenger: str | None, champion: str | None, where: str) -> None:
+    """Compare the recorded end points of challenger and champion; None: not recorded.
+
+    Raises DataError when they differ: the gates would score the champion on another end point than its own
+    """
+    if challenger and champion and challenger != champion:
+        what = f"the challenger was trained for {challenger}, the champion for {champion}"
+        raise DataError(what, where, "register each endpoint under its own name (register.name)")
 
 
 def compare(context: GateContext, labels: "pd.DataFrame", look: Look) -> tuple[Difference, list[Gate]]:
