@@ -17,7 +17,8 @@ from mcti.errors import DataError
 from mcti.params import PromoteParams, RegisterParams
 from mcti.registry import models, tracking
 from mcti.steps import lineage
-from mcti.steps.promote.step import promote, repair, rollback, verify_ledger
+from mcti.steps.ledger import verify_ledger
+from mcti.steps.promote.step import promote, repair, rollback
 from mcti.steps.register import register
 from tests.mlflow_server import EndedEarlier, running
 from tests.registry.factories import Run
