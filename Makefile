@@ -32,7 +32,7 @@ export DO_NOT_TRACK = true
 # tests compiles what it imports, which takes longer than most of them.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help install check bandit check-infra test test-fast coverage demo stop stack lock image image-test sbom audit wheel compile drill rehearse bench docs clean
+.PHONY: help install check bandit check-infra test test-fast coverage demo stop stack lock image image-test sbom audit wheel compile drill rehearse bench docs site clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,10 @@ docs: $(INSTALLED)  ## write the pages and the drawing that are generated from t
 	$(BIN)/python docs/risks.py
 	$(BIN)/python docs/render.py
 	$(BIN)/python docs/drawing.py
+
+site: $(INSTALLED)  ## the documentation as a site that opens without a network: build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "build/site/index.html"
 
 stack: $(INSTALLED)  ## start S3 and MLflow on this machine
 	@$(BIN)/mcti stack up
