@@ -4,11 +4,11 @@ from typing import Any
 
 from kfp import dsl
 
-from components.utilities.detect_new_data import detect_new_data
-from components.utilities.outcome import release_lease
+from mcti.components.utilities.detect_new_data import detect_new_data
+from mcti.components.utilities.outcome import release_lease
 from mcti.params import Settings
-from pipelines import stages
-from pipelines.stages import Stages
+from mcti.pipelines import stages
+from mcti.pipelines.stages import Stages
 
 
 def retraining(settings: Settings, data: str = "", version: str = "") -> Any:  # noqa: ARG001  (one signature for all)
@@ -22,6 +22,7 @@ def retraining(settings: Settings, data: str = "", version: str = "") -> Any:  #
     version     of this pipeline, recorded with the model
     """
     stages.require_slides(settings)
+    stages.require_gate_baseline(settings)
     stages.require_study(settings)
     remote = stages.require_remote(settings)
     # Every source is pinned when it is read, so a cached result is always that of the same data.

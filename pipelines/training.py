@@ -4,10 +4,10 @@ from typing import Any
 
 from kfp import dsl
 
-from components.utilities.outcome import outcome
+from mcti.components.utilities.outcome import outcome
 from mcti.params import Settings
-from pipelines import stages
-from pipelines.stages import Stages
+from mcti.pipelines import stages
+from mcti.pipelines.stages import Stages
 
 
 def training(settings: Settings, data: str, version: str = "") -> Any:
@@ -21,6 +21,7 @@ def training(settings: Settings, data: str, version: str = "") -> Any:
     version     of this pipeline, recorded with the model
     """
     stages.require_slides(settings)
+    stages.require_gate_baseline(settings)
     stages.require_study(settings)
     parts = Stages(stages.cluster_of(settings), cache=bool(data), version=version, external=settings.test)
     text = stages.sections_of(settings)

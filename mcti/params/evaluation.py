@@ -7,6 +7,9 @@ from pydantic import Field, field_validator, model_validator
 from mcti.params.base import Params
 from mcti.params.training import unique_months
 
+GATE_BASELINE = "cox_clinical"
+"""The baseline that the gates of `promote` compare with."""
+
 
 class EvaluateParams(Params):
     """Metrics, baselines and intervals."""

@@ -10,6 +10,7 @@ from mcti import storage
 from mcti.errors import DataError
 from mcti.model.names import display
 from mcti.params import PromoteParams
+from mcti.params.evaluation import GATE_BASELINE as BASELINE
 from mcti.redaction import hashed
 from mcti.registry import (
     alpha_spending,
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
     from mcti.evaluation.comparison import Interval
     from mcti.evaluation.paired_comparison import PairedBootstrap, PairedComparison
-
-BASELINE = "cox_clinical"
 
 
 @dataclass(frozen=True)
