@@ -32,7 +32,7 @@ export DO_NOT_TRACK = true
 # tests compiles what it imports, which takes longer than most of them.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help install check bandit check-infra test test-fast coverage demo stop stack lock image image-test sbom audit compile rehearse bench docs clean
+.PHONY: help install check bandit check-infra test test-fast coverage demo stop stack lock image image-test sbom audit compile drill rehearse bench docs site clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,8 +85,13 @@ stop: $(INSTALLED)  ## stop the servers that `make demo` or `make stack` started
 	@$(BIN)/mcti stack down
 
 docs: $(INSTALLED)  ## write the pages and the drawing that are generated from the code
+	$(BIN)/python docs/risks.py
 	$(BIN)/python docs/render.py
 	$(BIN)/python docs/drawing.py
+
+site: $(INSTALLED)  ## the documentation as a site that opens without a network: build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "build/site/index.html"
 
 stack: $(INSTALLED)  ## start S3 and MLflow on this machine
 	@$(BIN)/mcti stack up
@@ -104,6 +109,9 @@ lock: $(INSTALLED)  ## resolve requirements.lock again from pyproject.toml
 
 compile: $(INSTALLED)  ## the Kubeflow pipeline as YAML: build/training.yaml
 	$(BIN)/mcti pipeline compile --out build/training.yaml
+
+drill: $(INSTALLED)  ## backup, restore, upgrade of MLflow and back on this machine: MLFLOW=3.18.0 (infra/runbook.md)
+	@infra/drill.sh $(BIN)/python $(MLFLOW)
 
 rehearse: $(INSTALLED)  ## test a complete cluster, step by step: HOST, CONTEXT, IMAGE, YES=1, ARGS (docs/rehearsal.md)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m infra.rehearse $(if $(HOST),--host "$(HOST)") $(if $(CONTEXT),--context "$(CONTEXT)") \

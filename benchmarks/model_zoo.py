@@ -166,7 +166,9 @@ def predict_bags(model: TrainedModel, bags: Sequence[PatientBag], months: Sequen
     shares = np.empty((len(bags), len(model.config.classes)))
     for start in range(0, len(bags), BATCH):
         rows = order[start : start + BATCH]
-        batch = collate([bags[row] for row in rows], model.fitted, _length(bags[rows[-1]]), (), model.config.covariates)
+        batch = collate(
+            [bags[row] for row in rows], model.fitted, _length(bags[rows[-1]]), (), model.config.clinical_inputs
+        )
         inputs = {"patches": batch.patches, "mask": batch.mask, "genes": batch.genes}
         if batch.covariates is not None:
             inputs["covariates"] = batch.covariates

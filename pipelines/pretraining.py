@@ -18,11 +18,12 @@ def pretraining(settings: Settings, data: str = "", version: str = "") -> Any:
     version     of this pipeline, recorded with the model
 
     Raises
-        UsageError: no source has features.
+        UsageError: no source has features, or the evaluation lacks the baseline of the gates.
     """
     if not any(source.features for source in settings.train.sources):
         hint = "list the cohorts of the model, at least one of them with features"
         raise UsageError("a pretraining without slides", "params.yaml, key train.sources", hint)
+    stages.require_gate_baseline(settings)
     parts = Stages(stages.cluster_of(settings), cache=False, version=version, external=settings.test)
     text = stages.sections_of(settings, "pretrain")
 

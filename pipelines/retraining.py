@@ -22,6 +22,7 @@ def retraining(settings: Settings, data: str = "", version: str = "") -> Any:  #
     version     of this pipeline, recorded with the model
     """
     stages.require_slides(settings)
+    stages.require_gate_baseline(settings)
     stages.require_study(settings)
     remote = stages.require_remote(settings)
     # Every source is pinned when it is read, so a cached result is always that of the same data.

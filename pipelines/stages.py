@@ -27,6 +27,7 @@ from components.validate import validate as validate_component
 from components.validate_features import validate_features as validate_features_component
 from mcti.errors import UsageError
 from mcti.params import ClusterParams, Settings, TestParams
+from mcti.params.evaluation import GATE_BASELINE
 from mcti.params.result_settings import RESULT_NEUTRAL, VARIABLE, neutral_text, result_text
 from mcti.registry.trust import policy
 from pipelines import resources
@@ -244,6 +245,17 @@ def require_slides(settings: Settings) -> None:
     """
     if settings.ingest.slides is None:
         raise UsageError("a cohort without slides", "params.yaml, key ingest.slides", "name the slide manifest")
+
+
+def require_gate_baseline(settings: Settings) -> None:
+    """Refuse an evaluation whose version the last task, `promote`, would refuse.
+
+    Raises
+        UsageError: evaluate.baselines does not list the baseline of the gates.
+    """
+    if GATE_BASELINE not in settings.evaluate.baselines:
+        what = f"the gates of promote compare with the baseline {GATE_BASELINE}, which is not listed"
+        raise UsageError(what, "params.yaml, key evaluate.baselines", f"add {GATE_BASELINE}")
 
 
 def require_study(settings: Settings) -> None:

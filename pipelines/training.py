@@ -21,6 +21,7 @@ def training(settings: Settings, data: str, version: str = "") -> Any:
     version     of this pipeline, recorded with the model
     """
     stages.require_slides(settings)
+    stages.require_gate_baseline(settings)
     stages.require_study(settings)
     parts = Stages(stages.cluster_of(settings), cache=bool(data), version=version, external=settings.test)
     text = stages.sections_of(settings)

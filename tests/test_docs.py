@@ -40,9 +40,16 @@ def blocks(text: str, language: str = "") -> list[str]:
     return [body for name, body in zip(fences[1::4], fences[2::4], strict=True) if name == language]
 
 
-@pytest.mark.parametrize(("page", "function"), [("params.md", "params_page"), ("cli.md", "cli_page")])
+@pytest.mark.parametrize(
+    ("page", "function"), [("params.md", "params_page"), ("cli.md", "cli_page"), ("api.md", "api_page")]
+)
 def test_a_page_written_from_code_is_up_to_date(render, page, function):
     assert (ROOT / "docs" / page).read_text(encoding="utf-8") == render[function](), "run: make docs"
+
+
+def test_the_risks_of_the_dossier_are_those_of_the_security_page():
+    written = runpy.run_path(str(ROOT / "docs" / "risks.py"))["risks_json"]()
+    assert text_of("mcti/registry/risks.json") == written, "run: make docs"
 
 
 def test_the_packages_of_the_architecture_are_up_to_date(drawing):

@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mcti.cli.command_context import CommandContext, command, print_status
-from mcti.cli.options import Cohort, DryRun, Features, Model, Name, OutFile, OutFolder
+from mcti.cli.options import Anchor, Cohort, DryRun, Features, Model, Name, OutFile, OutFolder
 from mcti.errors import UsageError
 
 NewPatients = Annotated[
@@ -57,7 +57,7 @@ def promote(
     model = name or context.settings.register_.name
     if repair:
         _require_no_version(version)
-        return steps.repair(model, dry_run=dry_run)
+        return steps.repair(model, dry_run=dry_run, trust=context.settings.trust)
     settings, project = context.settings.promote, context.project_settings().promote
     trust = context.settings.trust
     return steps.promote(model, settings, version=version, dry_run=dry_run, agreed=project, reason=reason, trust=trust)
@@ -73,14 +73,24 @@ def approve(
     context: CommandContext,
     name: Name = None,
     version: Annotated[int | None, typer.Option(metavar="N", help="Version; default: the challenger.")] = None,
+    meaning: Annotated[
+        str,
+        typer.Option(metavar="TEXT", help="Sign electronically: what the signature means; MLflow checks a password."),
+    ] = "",
+    user: Annotated[
+        str, typer.Option(metavar="NAME", help="MLflow user who signs; default: MLFLOW_TRACKING_USERNAME.")
+    ] = "",
 ) -> object:
     """Approve a version that another person registered. promote.approvals sets how many approvals a promotion needs.
+    With --meaning it is an electronic signature; a password that MLflow does not accept ends with exit code 12.
 
-    Example: mcti approve --name lung-os --version 7
+    Example: mcti approve --name lung-os --version 7 --meaning "reviewed and approved for release"
     """
-    from mcti.steps.promote.step import approve as step
+    from mcti.steps.promote.approval import approve as step
 
-    return step(name or context.settings.register_.name, version)
+    settings = context.settings
+    model, signed_only = name or settings.register_.name, settings.promote.signed_approvals
+    return step(model, version, meaning=meaning, user=user, signed_only=signed_only)
 
 
 @command(group, "lineage")
@@ -109,6 +119,7 @@ def verify_version(
     offline: Annotated[
         str | None, typer.Option(metavar="BUNDLE", help="Verify this file of `mcti bundle`; call no service.")
     ] = None,
+    anchor: Anchor = None,
 ) -> object:
     """Verify files, signatures, lineage, gate decision and ledger of a version against the trust file `trust.keys`.
     A broken one ends with exit code 3, an unsigned one or an unknown key with 12.
@@ -117,7 +128,7 @@ def verify_version(
     """
     from mcti.steps.verify import verify as step
 
-    return step(address, context.settings.trust, offline=offline)
+    return step(address, context.settings.trust, offline=offline, anchor=anchor)
 
 
 @command(group, "bundle")
@@ -159,7 +170,7 @@ def rollback(context: CommandContext, name: Name = None) -> object:
     """
     from mcti.steps.promote.step import rollback as step
 
-    return step(name or context.settings.register_.name)
+    return step(name or context.settings.register_.name, trust=context.settings.trust)
 
 
 @command(group, "predict")
@@ -203,6 +214,7 @@ def predict(
         patient_ids=patient_id or (),
         extraction=context.settings.extract,
         age_values=context.settings.ingest.age_values,
+        category_values=context.settings.ingest.category_values,
         pages=PatientPages(Path(pages), explanation, pdf) if pages else None,
         trust=context.settings.trust,
         progress=context.progress,
@@ -261,6 +273,7 @@ def explain(
         patient_ids=patient_id or (),
         extraction=context.settings.extract,
         age_values=context.settings.ingest.age_values,
+        category_values=context.settings.ingest.category_values,
         gene_sets=gene_sets,
         progress=context.progress,
     )

@@ -12,7 +12,7 @@ from mcti import storage
 from mcti.cohort import labels
 from mcti.cohort.raw_tables import Matrix, RawTable, check_duplicate_columns
 from mcti.cohort.tables import PATIENTS, SLIDES, Cohort, CohortInfo, ExcludedPatient, covariates
-from mcti.errors import DataError
+from mcti.errors import DataError, UsageError, did_you_mean
 from mcti.params import IngestParams
 from mcti.storage import Location
 
@@ -99,6 +99,7 @@ def _cohort(
         attrition=tuple(sorted(excluded, key=lambda patient: (patient.patient_id, patient.reason))),
         warnings=tuple(_warnings(raw, patients)),
         event_confirmed=params.event_confirmed,
+        ordered_levels=dict(params.ordered_levels),
     )
     return Cohort(patients, genes, included_slides, info)
 
@@ -130,8 +131,25 @@ def _patients(table: RawTable, params: IngestParams, time_unit: str) -> pd.DataF
         "event": labels.events(table, "event", params.event_values),
     }
     schema = {column.name for column in PATIENTS}
-    extra = {name: labels.covariate(table, name) for name in table.frame.columns if name not in schema}
-    return pd.DataFrame({**columns, **extra})
+    names = [str(name) for name in table.frame.columns if name not in schema]
+    _check_categories(params, names)
+    return pd.DataFrame({**columns, **{name: _covariate(table, name, params) for name in names}})
+
+
+def _check_categories(params: IngestParams, names: list[str]) -> None:
+    """Check that the settings of categorical covariates name covariates."""
+    for setting in ("ordered_levels", "category_values"):
+        for name in getattr(params, setting):
+            if name not in names:
+                hint = f"{did_you_mean(name, names).removesuffix('?')}, or list it in ingest.covariates"
+                raise UsageError(f"{name!r} is no covariate of the clinical table", f"ingest.{setting}", hint)
+
+
+def _covariate(table: RawTable, name: str, params: IngestParams) -> pd.Series:
+    """A covariate (rows,): categorical where the settings or a text in it make it one, else numeric."""
+    if name in params.ordered_levels or name in params.category_values:
+        return labels.levels(table, name, params.category_values.get(name, {}), params.ordered_levels.get(name, ()))
+    return labels.covariate(table, name)
 
 
 def _age(table: RawTable, params: IngestParams) -> pd.Series:

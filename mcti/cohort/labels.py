@@ -198,6 +198,26 @@ def texts(table: RawTable, column: str) -> pd.Series:
     return pd.Series([None if is_missing(t) else t.strip() for t in table.frame[column].tolist()], dtype=object)
 
 
+def levels(table: RawTable, column: str, replaced: Mapping[str, str | None], order: Sequence[str] = ()) -> pd.Series:
+    """A categorical covariate (rows,) as text; a missing value is None.
+
+    replaced  cells and the levels that replace them (ingest.category_values), None: missing
+    order     all levels of an ordered scale; empty: nominal
+
+    Raises DataError when a cell of an ordered scale is none of its levels, with its row, column and value.
+    """
+    values: list[str | None] = []
+    for position, text in enumerate(table.frame[column].tolist()):
+        cell = None if is_missing(text) and text.strip() not in replaced else text.strip()
+        level = cell if cell is None else replaced.get(cell, cell)
+        if order and level is not None and level not in order:
+            what = f"{table.originals.get(column, column)} is {shorten(level)!r}, not one of {', '.join(order)}"
+            hint = f"map it: ingest.category_values: {{{column}: {{{level!r}: LEVEL}}}}, null for a missing value"
+            raise DataError(what, table.address(position, column), hint)
+        values.append(level)
+    return pd.Series(values, dtype=object)
+
+
 def covariate(table: RawTable, column: str) -> pd.Series:
     """A clinical covariate (rows,): float64 where every value is a number, else text."""
     cells = [t for t in table.frame[column].tolist() if not is_missing(t)]

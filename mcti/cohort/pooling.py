@@ -23,19 +23,20 @@ class NamedCohort:
     tables: Cohort
 
 
-def pool(cohorts: Sequence[NamedCohort]) -> Cohort:
+def pool(cohorts: Sequence[NamedCohort], categories: Sequence[str] = ()) -> Cohort:
     """One cohort of the patients of all these cohorts, which have one endpoint and one expression scale.
 
     The column `cohort` names the cohort of a patient, and a subtype starts with it. Genes are the union; a gene that a
-    cohort lacks is NaN for its patients. Covariates are those that are numeric in every cohort that has them.
+    cohort lacks is NaN for its patients. Covariates are those that are numeric in every cohort that has them,
+    and those of `categories` that no cohort has as a number.
 
-    Raises DataError when a name, a patient or a slide is in two of them
+    Raises DataError when a name, a patient or a slide is in two of them, or two of them order the levels differently
     """
     _check_unique([(one.name, one.where) for one in cohorts], "the cohort name")
     for table, column, what in (("patients", "patient_id", "patient"), ("slides", "slide_id", "slide")):
         rows = [(str(name), one.where) for one in cohorts for name in getattr(one.tables, table)[column]]
         _check_unique(rows, what)
-    patients = _patients(cohorts)
+    patients = _patients(cohorts, categories)
     slides = pd.concat([one.tables.slides for one in cohorts]).sort_values(["patient_id", "slide_id"])
     slides = slides[[column.name for column in SLIDES]].reset_index(drop=True)
     scale = cohorts[0].tables.info.expression_scale
@@ -68,13 +69,14 @@ def align(expressions: Mapping[str, pd.DataFrame], scale: str) -> pd.DataFrame:
     return pooled.sort_index().astype(np.float32)
 
 
-def _patients(cohorts: Sequence[NamedCohort]) -> pd.DataFrame:
+def _patients(cohorts: Sequence[NamedCohort], categories: Sequence[str]) -> pd.DataFrame:
     shared = _numeric_covariates(cohorts)
+    texts = [name for name in categories if _is_text(name, cohorts)]
     names = [column.name for column in PATIENTS]
     parts = []
     for one in cohorts:
         subtype = one.name + " " + one.tables.patients["subtype"].astype(str)
-        part = one.tables.patients.assign(cohort=one.name, subtype=subtype).reindex(columns=[*names, *shared])
+        part = one.tables.patients.assign(cohort=one.name, subtype=subtype).reindex(columns=[*names, *shared, *texts])
         parts.append(part.astype({"age": "float64", **dict.fromkeys(shared, "float64")}))
     return pd.concat(parts).sort_values("patient_id", ignore_index=True)
 
@@ -83,6 +85,24 @@ def _numeric_covariates(cohorts: Sequence[NamedCohort]) -> list[str]:
     tables = [one.tables.patients for one in cohorts]
     names = dict.fromkeys(name for table in tables for name in covariates(table))
     return [name for name in names if all(is_numeric_dtype(table[name]) for table in tables if name in table)]
+
+
+def _is_text(name: str, cohorts: Sequence[NamedCohort]) -> bool:
+    """Whether some cohort has this covariate, and none as a number."""
+    tables = [one.tables.patients for one in cohorts]
+    columns = [table[name] for table in tables if name in covariates(table)]
+    return bool(columns) and not any(is_numeric_dtype(column) for column in columns)
+
+
+def _ordered_levels(cohorts: Sequence[NamedCohort], patients: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """The order of the levels of the pooled covariates."""
+    orders: dict[str, tuple[str, ...]] = {}
+    for one in cohorts:
+        for name, levels in one.tables.info.ordered_levels.items():
+            if name in patients and orders.setdefault(name, levels) != levels:
+                what = f"the levels of {name} are {list(levels)}, those of an earlier cohort {list(orders[name])}"
+                raise DataError(what, one.where, "ingest all cohorts with one ingest.ordered_levels")
+    return orders
 
 
 def _info(
@@ -101,6 +121,7 @@ def _info(
         attrition=tuple(patient for info in infos for patient in info.attrition),
         warnings=tuple(f"{one.name}: {text}" for one in cohorts for text in one.tables.info.warnings),
         event_confirmed=all(info.event_confirmed for info in infos),
+        ordered_levels=_ordered_levels(cohorts, patients),
     )
 
 

@@ -7,6 +7,7 @@ from mcti.cohort.assembly import RawCohort
 from mcti.cohort.raw_tables import RawTable
 from mcti.cohort.reading import read_matrix, read_table
 from mcti.cohort.tables import PATIENTS
+from mcti.errors import DataError, did_you_mean
 from mcti.params import IngestParams
 from mcti.storage import Location
 
@@ -38,11 +39,25 @@ def canonical(clinical: Location, expression: Location, slides: Location | None,
 
 def _clinical(table: RawTable, params: IngestParams) -> RawTable:
     canonical_names = {column.name for column in PATIENTS}
+    if params.endpoints:
+        _check_outcomes(table, params)
+        outcome = params.endpoints[params.endpoint]
+        names = {"time_months": outcome.time_months, "event": outcome.event}
+        params = params.model_copy(update={"columns": params.columns | names})
     if params.covariates is None:
-        used = canonical_names | set(params.columns.values())
+        used = canonical_names | set(params.columns.values()) | params.outcome_columns
         covariates = tuple(str(name) for name in table.frame.columns if name not in used)
         params = params.model_copy(update={"covariates": covariates})
     return layouts.select_columns(table, {name: name for name in canonical_names}, params)
+
+
+def _check_outcomes(table: RawTable, params: IngestParams) -> None:
+    """Check that the table has the columns of every end point: a misspelled one would become a covariate."""
+    for name, columns in params.endpoints.items():
+        for column in (columns.time_months, columns.event):
+            if column not in table.frame.columns:
+                what = f"column {column!r}, set in ingest.endpoints.{name}, is missing"
+                raise DataError(what, f"the header of {table.where}", did_you_mean(column, table.frame.columns))
 
 
 SOURCES: dict[str, Source] = {

@@ -5,7 +5,7 @@ A cohort is a folder of four files that `ingest` writes and every later step rea
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -107,6 +107,7 @@ class CohortInfo(BaseModel):
     counts      patients, events, genes, slides
     sources     {clinical, expression, slides: MD5 of the source file}
     attrition   excluded patients, samples and rows of other tables
+    ordered_levels  levels of each ordered categorical covariate, lowest first; not in the file of a cohort without one
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -120,6 +121,7 @@ class CohortInfo(BaseModel):
     attrition: tuple[ExcludedPatient, ...]
     warnings: tuple[str, ...] = ()
     event_confirmed: bool = False
+    ordered_levels: dict[str, tuple[str, ...]] = Field({}, exclude_if=lambda levels: not levels)
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,14 @@ def covariate_columns(patients: pd.DataFrame) -> dict[str, bool]:
     """The clinical columns that can be covariates, {name: whether it is numeric}: age, is_female, then the others."""
     names = [name for name in ("age", "is_female", *covariates(patients)) if name in patients]
     return {name: pd.api.types.is_numeric_dtype(patients[name]) for name in names}
+
+
+def with_levels(patients: pd.DataFrame, ordered: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """The patients (n rows) with each ordered categorical covariate as an ordered pandas categorical, lowest first."""
+    present = [name for name in ordered if name in patients]
+    return patients.assign(
+        **{name: pd.Categorical(patients[name], categories=list(ordered[name]), ordered=True) for name in present}
+    )
 
 
 def write(cohort: Cohort, folder: Path) -> None:

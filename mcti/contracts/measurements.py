@@ -4,15 +4,18 @@ A failing expectation lists rows of its table: patients, genes, sites, slides.
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
+from mcti.cohort.tables import covariates
 from mcti.contracts import followup
 from mcti.contracts.expectations import SAFE_TEXT
 from mcti.contracts.expression import Expression, gene_table, site_predictability, two_groups
 from mcti.contracts.orientation import orientation
+from mcti.model.categories import MAX_LEVELS
 
 FEMALE_GENE, MALE_GENE, RECEPTOR_GENE = "XIST", "RPS4Y1", "ESR1"
 MARKERS = (FEMALE_GENE, MALE_GENE, RECEPTOR_GENE)
@@ -32,6 +35,7 @@ class CohortData:
     event_confirmed     the user confirmed that event 1 means observed
     no_followup         number of patients that ingest excluded for missing follow-up
     shared_pairs        pairs of patients that share a slide or a profile, with what they share
+    ordered_levels      levels of each ordered categorical covariate
     """
 
     patients: pd.DataFrame
@@ -43,6 +47,7 @@ class CohortData:
     event_confirmed: bool = False
     no_followup: int = 0
     shared_pairs: list[tuple[str, str, str]] = field(default_factory=list)
+    ordered_levels: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def measure(data: CohortData) -> dict[str, pd.DataFrame]:
@@ -57,7 +62,7 @@ def measure(data: CohortData) -> dict[str, pd.DataFrame]:
         "patients": _patients(data, slides),
         "subtypes": _groups(patients, "subtype"),
         "sites": _groups(patients, "site"),
-        "columns": _columns(patients),
+        "columns": _columns(patients, data.ordered_levels),
         "genes": genes,
         "slides": slides,
         "cohort": _cohort(data, genes, site_predictability(data.expression, genes, site)),
@@ -157,13 +162,32 @@ def _groups(patients: pd.DataFrame, column: str) -> pd.DataFrame:
     return pd.DataFrame({"patients": grouped.size(), "events": grouped.sum()}).reset_index()
 
 
-def _columns(patients: pd.DataFrame) -> pd.DataFrame:
+def _columns(patients: pd.DataFrame, ordered: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     # Ingest has warned of a cohort without age; its table nevertheless has the column.
     checked = patients if patients["age"].notna().any() else patients.drop(columns="age")
     names = [str(name) for name in checked.columns]
     missing = [float(checked[name].isna().mean()) for name in checked.columns]
     unsafe = [_unsafe_text(str(name), checked[name]) for name in checked.columns]
-    return pd.DataFrame({"column": names, "missing_share": missing, "unsafe": unsafe})
+    foreign = [_foreign_level(checked[name], ordered.get(name)) for name in names]
+    rarest = [_rarest_level(checked[name]) if name in covariates(patients) else np.nan for name in names]
+    levels = {"foreign_level": foreign, "rarest_level": rarest}
+    return pd.DataFrame({"column": names, "missing_share": missing, "unsafe": unsafe, **levels})
+
+
+def _foreign_level(values: pd.Series, order: Sequence[str] | None) -> str | None:
+    """A level of an ordered covariate that its order does not contain."""
+    if order is None:
+        return None
+    foreign = sorted(set(values.dropna().astype(str)) - set(order))
+    return f"{foreign[0]!r} in {int((values == foreign[0]).sum())} rows" if foreign else None
+
+
+def _rarest_level(values: pd.Series) -> float:
+    """Patients in the rarest level of a categorical covariate; NaN for a number, and for free text."""
+    if pd.api.types.is_numeric_dtype(values):
+        return np.nan
+    counts = values.value_counts()
+    return float(counts.min()) if 0 < len(counts) <= MAX_LEVELS else np.nan
 
 
 def _unsafe_text(name: str, values: pd.Series) -> str | None:

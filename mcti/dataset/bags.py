@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mcti.errors import DataError
+from mcti.model.categories import Category, ClinicalInput, CovariateValue
 from mcti.model.trained import check_bag, covariate_row
 
 
@@ -51,6 +52,7 @@ class PatientBag:
     genes    (G,) float32 expression, NaN where not measured, or None: no expression at all
     subtype  position in the list of classes
     covariates  numeric clinical covariates by name, None or NaN where missing
+    categories  categorical clinical covariates by name: the level as text, None where missing
     quality     quality figures of the slides by name, as extraction counted them; no network reads them
     slides      the slides in the order of their rows in `patches`; their counts add up to N
     """
@@ -64,6 +66,21 @@ class PatientBag:
     covariates: Mapping[str, float | None] = field(default_factory=dict)
     quality: Mapping[str, float] = field(default_factory=dict)
     slides: tuple[SlideTiles, ...] = ()
+    categories: Mapping[str, str | None] = field(default_factory=dict)
+
+    @property
+    def clinical(self) -> dict[str, CovariateValue]:
+        """All clinical covariates by name, numeric and categorical."""
+        return {**self.covariates, **self.categories}
+
+    def with_inputs(self, inputs: Sequence[ClinicalInput]) -> "PatientBag":
+        """The same patient with these covariates only.
+
+        One that the patient's cohort lacks, or has as text in place of a number (or the reverse), is missing.
+        """
+        numbers = {one: self.covariates.get(one) for one in inputs if isinstance(one, str)}
+        texts = {one.name: self.categories.get(one.name) for one in inputs if isinstance(one, Category)}
+        return dataclasses.replace(self, covariates=numbers, categories=texts)
 
     def tile_position(self, row: int) -> TilePosition:
         """Slide and coordinates of the patch in this row of the bag.
@@ -85,6 +102,7 @@ class Dataset:
 
     provenance  how the features were extracted: encoder, SHA-256 of its weights, µm/px, tissue method, where recorded
     cohort      {name, endpoint} of the cohort, for the patient reports; empty for new patients
+    ordered     the levels of each ordered categorical covariate, lowest first (ingest.ordered_levels)
     """
 
     bags: Mapping[str, PatientBag]
@@ -92,6 +110,7 @@ class Dataset:
     classes: tuple[str, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     cohort: Mapping[str, str] = field(default_factory=dict)
+    ordered: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def restricted_to(self, modalities: str) -> "Dataset":
         """The same patients with `slides` alone, with `genes` alone, or with `both` unchanged."""
@@ -129,7 +148,7 @@ class Dataset:
     @cached_property
     def version(self) -> str:
         """MD5 of everything that training can read of all patients, and of the names of genes and classes."""
-        covariates = sorted({name for bag in self.bags.values() for name in bag.covariates})
+        covariates = sorted({name for bag in self.bags.values() for name in bag.clinical})
         names = [*self.genes, "", *self.classes, "", *covariates, "", *self.bags]
         total = hashlib.md5("\0".join(names).encode(), usedforsecurity=False)
         total.update(digest(list(self.bags.values()), covariates).encode())
@@ -171,12 +190,12 @@ def check_training_part(bags: Sequence[PatientBag], classes: Sequence[str], wher
             raise DataError("an infinite expression value", f"{where}, patient {bag.patient_id}", hint)
 
 
-def covariate_table(bags: Sequence[PatientBag], names: Sequence[str]) -> Tensor:
-    """(b, V) raw covariates, NaN where missing.
+def covariate_table(bags: Sequence[PatientBag], inputs: Sequence[ClinicalInput]) -> Tensor:
+    """(b, V) raw covariates in the order of `input_columns(inputs)`, NaN where missing or unseen in training.
 
-    Raises DataError when the cohort has no such covariate, or a value is infinite.
+    Raises DataError when the cohort has no such covariate, a value is infinite, or text in place of a number.
     """
-    return torch.stack([covariate_row(bag.covariates, names, f"patient {bag.patient_id}") for bag in bags])
+    return torch.stack([covariate_row(bag.clinical, inputs, f"patient {bag.patient_id}") for bag in bags])
 
 
 def digest(bags: Sequence[PatientBag], covariates: Sequence[str] = ()) -> str:
@@ -191,6 +210,10 @@ def digest(bags: Sequence[PatientBag], covariates: Sequence[str] = ()) -> str:
             if values is not None:
                 total.update(f"{tuple(values.shape)}".encode())
                 total.update(values.contiguous().numpy().tobytes())
-    if covariates:
-        total.update(covariate_table(bags, covariates).numpy().tobytes())
+    texts = [name for name in covariates if any(name in bag.categories for bag in bags)]
+    numbers = [name for name in covariates if name not in texts]
+    if numbers:
+        total.update(covariate_table(bags, numbers).numpy().tobytes())
+    for name in texts:
+        total.update("\0".join([name, *(repr(bag.categories.get(name)) for bag in bags)]).encode())
     return total.hexdigest()

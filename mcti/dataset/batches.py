@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from mcti.dataset.bags import PatientBag, covariate_table
 from mcti.dataset.sampling import draw_patches
 from mcti.dataset.time_bins import bin_index
+from mcti.model.categories import ClinicalInput
 from mcti.model.trained import Fitted
 
 
@@ -52,13 +53,13 @@ def collate(
     fitted: Fitted,
     cap: int,
     key: tuple[int | str, ...],
-    covariates: Sequence[str] = (),
+    covariates: Sequence[ClinicalInput] = (),
 ) -> Batch:
     """One padded, standardised batch.
 
     cap         patches per patient; of a longer bag `cap` are drawn
     key         (seed, epoch): decides the draw
-    covariates  names of those that the model reads, in its order
+    covariates  that the model reads, in its order
     """
     rows = [_standardised_patches(bag, fitted, cap, key) for bag in bags]
     mask = pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in rows], batch_first=True)

@@ -25,7 +25,7 @@ def load_dataset(
             patient without such a file (None: no patient has slides)
     genes     only these, in this order; None: all of the table
     patients  only these; none: all of the cohort
-    Covariates are age, is_female and the cohort's own numeric ones, None where missing.
+    Covariates are age, is_female and the cohort's own, numeric ones and categories, None where missing.
     A patient none of whose slides has features has no patches; one without a row in the expression has no genes.
 
     Raises DataError when features are given and no patient has any, when a file is not a feature file, when the
@@ -43,7 +43,7 @@ class CohortTables:
 
     patients    sorted by patient_id
     slides      slide ids with features, by patient
-    covariates  names of the numeric covariates
+    covariates  names of the numeric covariates;  categories  of the categorical ones
     """
 
     cohort: Location
@@ -52,15 +52,18 @@ class CohortTables:
     expression: pd.DataFrame
     slides: Mapping[str, Sequence[str]]
     covariates: tuple[str, ...]
+    categories: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, cohort: Location, features: Location | None, genes: list[str] | None = None) -> "CohortTables":
         """Read the tables; arguments and errors as in `load_dataset`."""
         patients = tables.read_patients(cohort).sort_values("patient_id")
-        covariates = tuple(name for name, numeric in tables.covariate_columns(patients).items() if numeric)
+        columns = tables.covariate_columns(patients)
+        covariates = tuple(name for name, numeric in columns.items() if numeric)
+        categories = tuple(name for name, numeric in columns.items() if not numeric)
         expression = tables.read_expression(cohort, genes)
         slides = slides_with_features(cohort, features, patients["patient_id"])
-        return cls(cohort, features, patients, expression, slides, covariates)
+        return cls(cohort, features, patients, expression, slides, covariates, categories)
 
     def load(self, patients: Sequence[str] = ()) -> Dataset:
         """These patients (none: all) as a dataset; arguments and errors as in `load_dataset`."""
@@ -80,15 +83,20 @@ class CohortTables:
                 covariates={name: _number(row[name]) for name in self.covariates},
                 quality=slides.quality,
                 slides=slides.tiles,
+                categories={name: _level(row[name]) for name in self.categories},
             )
         encoder = check_single_encoder(provenance, self.features)
-        return Dataset(bags, self.genes, self.classes, encoder, self.cohort_identity)
+        return Dataset(bags, self.genes, self.classes, encoder, self.cohort_identity, self._info.ordered_levels)
 
     @cached_property
     def cohort_identity(self) -> dict[str, str]:
         """Name, endpoint and expression scale of the cohort, as model.json records them."""
-        info = tables.read_info(self.cohort)
+        info = self._info
         return {"name": info.name, "endpoint": info.endpoint, "expression_scale": info.expression_scale}
+
+    @cached_property
+    def _info(self) -> tables.CohortInfo:
+        return tables.read_info(self.cohort)
 
     @cached_property
     def genes(self) -> tuple[str, ...]:
@@ -117,19 +125,16 @@ class CohortTables:
 
 
 def check_covariates(cohort: Location, names: Iterable[str]) -> None:
-    """Check that each of `names` (train.architecture.covariates) is a numeric column of the cohort.
+    """Check that each of `names` (train.architecture.covariates) is a covariate of the cohort, numeric or categorical.
 
-    Raises DataError for the first that is absent or text
+    Raises DataError for the first that is absent
     """
     columns = tables.covariate_columns(tables.read_patients(cohort))
     where, leave_out = f"{cohort}, patients.parquet", "or remove it from train.architecture.covariates"
     for name in names:
         if name not in columns:
-            hint = did_you_mean(name, [column for column, numeric in columns.items() if numeric])
+            hint = did_you_mean(name, list(columns))
             raise DataError(f"the cohort has no covariate {name!r}", where, f"{hint.removesuffix('?')}, {leave_out}")
-        if not columns[name]:
-            hint = f"write its categories as numbers in the clinical table and run `mcti ingest` again, {leave_out}"
-            raise DataError(f"covariate {name!r} is text, not a number", where, hint)
 
 
 def slides_with_features(
@@ -161,6 +166,10 @@ def _genes(expression: pd.DataFrame, patient: str) -> torch.Tensor | None:
     if patient not in expression.index:
         return None
     return torch.from_numpy(np.ascontiguousarray(expression.loc[patient].to_numpy(dtype=np.float32, copy=True)))
+
+
+def _level(value: object) -> str | None:
+    return None if pd.isna(value) else str(value)  # type: ignore[call-overload]
 
 
 def _number(value: object) -> float | None:

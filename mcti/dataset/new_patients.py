@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +21,8 @@ from mcti.errors import DataError, did_you_mean
 from mcti.slides import manifest
 from mcti.storage import Location, exists, join
 
+Replaced = Mapping[str, str | None]
+"""Cells of a categorical covariate and the levels that replace them; None: missing."""
 KEY, AGE = "patient_id", "age"
 """Columns of the tables of new patients."""
 
@@ -96,6 +98,7 @@ class NewPatientTables:
     """The tables of a folder, read once; `load` reads the features of some of its patients.
 
     genes, covariates  rows by patient, with the columns gene_names and covariate_names
+    categories         levels by patient, by the name of the categorical covariate
     slides             slide ids with features, by patient
     """
 
@@ -105,24 +108,32 @@ class NewPatientTables:
     covariates: Mapping[str, NDArray[np.float32]]
     covariate_names: tuple[str, ...]
     slides: Mapping[str, Sequence[str]]
+    categories: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
 
     @classmethod
     def read(
-        cls, folder: Path, features: Location | None, age_values: Mapping[str, float] = MappingProxyType({})
+        cls,
+        folder: Path,
+        features: Location | None,
+        age_values: Mapping[str, float] = MappingProxyType({}),
+        category_values: Mapping[str, Replaced] = MappingProxyType({}),
     ) -> "NewPatientTables":
         """Read the tables of a folder.
 
-        age_values  years of masked ages such as `>89` (ingest.age_values)
+        age_values       years of masked ages such as `>89` (ingest.age_values)
+        category_values  the categorical covariates of the model by name, each with the cells to replace and their
+                         levels (ingest.category_values)
 
         Reads   folder/expression.csv|parquet (patient_id, one column per gene), clinical.csv|parquet (patient_id,
-                numeric covariates), slides.csv|parquet (patient_id, slide_id, path) or slides/ (each slide is named
-                after its patient); each of them is optional
+                covariates: numbers, and text for the categorical ones), slides.csv|parquet (patient_id, slide_id, path)
+                or slides/ (each slide is named after its patient); each of them is optional
 
         Raises DataError when a table is malformed, naming the file and the row
         """
-        genes, covariates = _rows_by_patient(_expression(folder)), _rows_by_patient(_clinical(folder, age_values))
+        numbers, levels = _clinical(folder, age_values, category_values)
+        genes, covariates = _rows_by_patient(_expression(folder)), _rows_by_patient(numbers)
         patients = {*genes[0], *covariates[0]}
-        return cls(features, *genes, *covariates, slides_with_features(folder, features, patients))
+        return cls(features, *genes, *covariates, slides_with_features(folder, features, patients), levels)
 
     def load(self, patients: Sequence[str]) -> Dataset:
         """These patients with features/<slide_id>.h5 of their slides; time, event and subtype are placeholders.
@@ -144,6 +155,7 @@ class NewPatientTables:
                 covariates=self._covariates(patient),
                 quality=slides.quality,
                 slides=slides.tiles,
+                categories={name: column.get(patient) for name, column in self.categories.items()},
             )
         return Dataset(bags, self.gene_names, (), check_single_encoder(provenance, self.features))
 
@@ -174,12 +186,27 @@ def _read_matrix(path: Path | None) -> Matrix | None:
     return table
 
 
-def _clinical(folder: Path, age_values: Mapping[str, float]) -> Matrix | None:
+def _clinical(
+    folder: Path, age_values: Mapping[str, float], category_values: Mapping[str, Replaced]
+) -> tuple[Matrix | None, dict[str, dict[str, str | None]]]:
+    """The numeric covariates, and the categorical ones by patient, by name."""
     table = _clinical_text(folder)
-    if table is not None and AGE in table.frame.columns:
+    if table is None:
+        return None, {}
+    if AGE in table.frame.columns:
         years = labels.ages(table, AGE, age_values)
         table = table.replace_column(AGE, years.map(lambda age: "" if np.isnan(age) else repr(float(age))))
-    return None if table is None else as_matrix(table, KEY)
+    levels = _levels(table, category_values)
+    numeric = replace(table, frame=table.frame.drop(columns=[name for name in category_values if name in table.frame]))
+    return as_matrix(numeric, KEY), levels
+
+
+def _levels(table: RawTable, category_values: Mapping[str, Replaced]) -> dict[str, dict[str, str | None]]:
+    present = {name: replaced for name, replaced in category_values.items() if name in table.frame}
+    ids = table.frame[KEY].tolist()
+    return {
+        name: dict(zip(ids, labels.levels(table, name, replaced), strict=True)) for name, replaced in present.items()
+    }
 
 
 def _clinical_text(folder: Path) -> RawTable | None:

@@ -13,6 +13,7 @@ from mcti.dataset.sampling import draw_patches
 from mcti.dataset.time_bins import bin_edges
 from mcti.errors import DataError
 from mcti.model.axes import Axes
+from mcti.model.categories import ClinicalInput, input_columns
 from mcti.model.trained import Fitted, Scale
 from mcti.params import BinParams
 
@@ -20,6 +21,8 @@ WINSOR_QUANTILES = (0.01, 0.99)
 """Quantiles of the training part at which `train.gene_transform: winsor` clips."""
 RANK_QUANTILES = 49
 """Number of quantiles of the training part that `train.gene_transform: rank` keeps: levels of 2 %, 4 % … 98 %."""
+MIN_LEVEL_SD = 0.2
+"""Smallest standard deviation of the column of a level, that of a share of 4 %: a rarer level is no extreme input."""
 _AXES_CAP = 256
 """Patches per patient that the axes are fitted on: their moments converge long before a whole slide is read."""
 
@@ -72,17 +75,24 @@ def _quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:
     return torch.from_numpy(np.nan_to_num(quantiles)).float()
 
 
-def fit_covariates(bags: Sequence[PatientBag], names: Sequence[str]) -> Scale:
-    """Scale of these covariates over a training part, missing values ignored.
+def fit_covariates(bags: Sequence[PatientBag], inputs: Sequence[ClinicalInput]) -> Scale:
+    """Scale of the columns of these covariates over a training part, missing values ignored.
 
     Raises DataError when the cohort lacks the covariate, a value is infinite, or no patient has a value.
     """
-    table = covariate_table(bags, names)
-    for name, column in zip(names, table.T, strict=True):
+    table = covariate_table(bags, inputs)
+    for name, column in zip(input_columns(inputs), table.T, strict=True):
         if bool(column.isnan().all()):
             hint = "remove it from train.architecture.covariates"
             raise DataError(f"no patient has a value of covariate {name!r}", "the training part", hint)
-    return fit_scale(table)
+    return fit_clinical_scale(table, inputs)
+
+
+def fit_clinical_scale(table: Tensor, inputs: Sequence[ClinicalInput]) -> Scale:
+    """`fit_scale` of covariates (n, V), with MIN_LEVEL_SD as the smallest standard deviation of a level."""
+    scale = fit_scale(table)
+    smallest = [0.0 if name in inputs else MIN_LEVEL_SD for name in input_columns(inputs)]
+    return replace(scale, sd=torch.maximum(scale.sd, torch.tensor(smallest, dtype=torch.float32)))
 
 
 def fit_feature_scale(bags: Sequence[Tensor]) -> Scale:

@@ -146,7 +146,8 @@ def _check(target: CohortFacts, source: CohortFacts, by_site: bool, covariates: 
     check_unit(expressions[1].median(), ranges, source.where)
     reason = reason or ("no features listed" if target.features and source.features is None else "")
     shares = f"{len(shared)} of {len(target.genes)} genes shared"
-    _describe(source, shares, "slides used" if slides else reason and f"genes only: {reason}", covariates)
+    absent = _absent(target, source, covariates)
+    _describe(source, shares, "slides used" if slides else reason and f"genes only: {reason}", absent)
     return SourceFiles(source.address, source.features if slides else None)
 
 
@@ -252,9 +253,15 @@ def check_unit(medians: pd.Series, ranges: Mapping[str, tuple[float, float]], wh
         raise DataError(what, where, "another unit or scale of the expression: convert it to that of the cohort")
 
 
-def _describe(source: CohortFacts, genes: str, slides: str, covariates: Sequence[str]) -> None:
-    numeric = tables.covariate_columns(source.patients)
-    absent = [name for name in covariates if not numeric.get(name)]
+def _absent(target: CohortFacts, source: CohortFacts, covariates: Sequence[str]) -> list[str]:
+    """The covariates that a source lacks, or has as text where they are numbers in the target, or the reverse."""
+    expected, columns = (tables.covariate_columns(one.patients) for one in (target, source))
+    return [
+        name for name in covariates if name not in columns or columns[name] is not expected.get(name, columns[name])
+    ]
+
+
+def _describe(source: CohortFacts, genes: str, slides: str, absent: Sequence[str]) -> None:
     parts = [f"{len(source.patients)} patients, {int(source.patients['event'].sum())} events"]
     parts += [text for text in (genes, slides) if text]
     parts += [f"no values of {', '.join(absent)}"] if absent else []

@@ -9,6 +9,7 @@ import pandas as pd
 
 from mcti.arrays import BoolArray, FloatArray
 from mcti.evaluation.linear_predictor import Columns, Terms
+from mcti.model.categories import Category
 
 NOT_COVARIATES = ("patient_id", "cohort", "site", "subtype", "age", "is_female", "time_months", "event")
 
@@ -66,7 +67,9 @@ class Clinical:
     """Named columns of the cohort table: numbers as z-scores, text as one indicator column per category.
 
     A missing number becomes the training median; an indicator column marks it where the training part has both missing
-    and known values. A category that does not occur in training is all zeros.
+    and known values. A category that does not occur in training is all zeros. An ordered categorical of pandas has one
+    column per level above the lowest, 1 at this level and all higher ones; a missing value or a level that does not
+    occur in training is all zeros with an indicator column of its own.
     """
 
     def __init__(self, names: Sequence[str] | None = None) -> None:
@@ -74,6 +77,7 @@ class Clinical:
         self.medians: dict[str, float] = {}
         self.flagged: list[str] = []
         self.categories: dict[str, list[str]] = {}
+        self.ordered: dict[str, Category] = {}
 
     def fit(self, train: Inputs) -> Self:
         """Without `names`: age, is_female, subtype and all covariates of the cohort."""
@@ -86,25 +90,33 @@ class Clinical:
                 self.medians[name] = float(np.median(known)) if known.size else 0.0
                 if 0 < known.size < numbers.size:
                     self.flagged.append(name)
+            elif isinstance(table[name].dtype, pd.CategoricalDtype):
+                if table[name].notna().any():
+                    order = [str(level) for level in table[name].cat.categories]
+                    self.ordered[name] = Category.learn(name, table[name].dropna(), order, "the training part")
             else:
                 self.categories[name] = sorted(table[name].dropna().astype(str).unique())
         self._scale = Scale().fit(self._raw(table))
         return self
 
     def columns(self, inputs: Inputs) -> FloatArray:
-        """(n, p) z-scores, indicators of missing values, indicators of categories."""
+        """(n, p) z-scores, indicators of missing values, indicators of categories and of ordered levels."""
         return self._scale.apply(self._raw(inputs.patients))
 
     def terms(self, coefficients: FloatArray) -> Terms:
         """See Block."""
         raw, offset = self._scale.unscaled(coefficients)
         values = iter(raw.tolist())
-        return Terms(
-            offset=offset,
-            numbers={name: (median, next(values)) for name, median in self.medians.items()},
-            missing={name: next(values) for name in self.flagged},
-            categories={name: {value: next(values) for value in _encoded(c)} for name, c in self.categories.items()},
-        )
+        numbers = {name: (median, next(values)) for name, median in self.medians.items()}
+        missing = {name: next(values) for name in self.flagged}
+        categories = {name: {value: next(values) for value in _encoded(c)} for name, c in self.categories.items()}
+        for name, category in self.ordered.items():
+            steps = [next(values) for _ in category.columns]
+            unknown = next(values)  # the part of any other value: moved to the offset, and subtracted from each level
+            offset += unknown
+            parts = {level: float(np.dot(steps, category.encode(level))) for level in category.levels}
+            categories[name] = {level: part - unknown for level, part in parts.items()}
+        return Terms(offset=offset, numbers=numbers, missing=missing, categories=categories)
 
     def _raw(self, table: pd.DataFrame) -> FloatArray:
         parts = [np.zeros((len(table), 0))]
@@ -115,6 +127,7 @@ class Clinical:
         for name, categories in self.categories.items():
             values = table[name].astype(str).to_numpy()
             parts.extend((values == category)[:, None].astype(np.float64) for category in _encoded(categories))
+        parts.extend(_ordered_columns(table[name], category) for name, category in self.ordered.items())
         return np.concatenate(parts, axis=1)
 
 
@@ -260,6 +273,13 @@ def design(blocks: Sequence[Block], inputs: Inputs) -> FloatArray:
 def _encoded(categories: Sequence[str]) -> Sequence[str]:
     """The categories with a column. Two need one; more get one each: the ridge penalty makes that harmless."""
     return categories[1:] if len(categories) == 2 else categories
+
+
+def _ordered_columns(values: pd.Series, category: Category) -> FloatArray:
+    """(n, columns + 1) of an ordered covariate, and an indicator of an unknown level."""
+    encoded = np.array([category.encode(str(value)) for value in values], dtype=np.float64)
+    unknown = np.isnan(encoded[:, :1])
+    return np.hstack([np.nan_to_num(encoded), unknown.astype(np.float64)])
 
 
 def _numbers(column: pd.Series) -> FloatArray:

@@ -32,6 +32,7 @@ class Scores:
     comparison   {name: MCTI against this model}
     risk_groups, subgroups, decision (net benefit), regimes (of modalities), recalibration (before, after),
     attribution (shares by part), search (of the settings): of MCTI only
+    pretrained   whether the model is one over several cohorts (`mcti pretrain`), whose curves are not recalibrated
     horizons (h,) months that were scored;  unusable (u,) months that were requested and could not be scored
     """
 
@@ -47,6 +48,7 @@ class Scores:
     attribution: dict[str, Any] = field(default_factory=dict)
     search: dict[str, Any] = field(default_factory=dict)
     forest: list[cohort_figures.ForestRow] = field(default_factory=list)
+    pretrained: bool = False
 
     def c_index(self, model: str) -> Interval:
         """C of a model with its interval."""

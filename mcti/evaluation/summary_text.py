@@ -166,12 +166,15 @@ def _miscalibration(scores: Scores) -> list[str]:
     if not outside:
         return []
     values = ", ".join(f"{slope:.2f} at month {t}" for t, slope in outside.items())
-    hint = (
-        "the curves are already recalibrated (train.recalibration_folds): use more inner folds, or do not use S(t)"
-        if scores.recalibration
-        else "set train.recalibration_folds (3, for example) and train again"
-    )
-    return [f"Poor calibration: slope {values}, outside {low:g} to {high:g}: {hint}."]
+    return [f"Poor calibration: slope {values}, outside {low:g} to {high:g}: {_recalibration_hint(scores)}."]
+
+
+def _recalibration_hint(scores: Scores) -> str:
+    if scores.pretrained:
+        return "mcti pretrain does not recalibrate curves: use the model as train.prior of one cohort, or not its S(t)"
+    if scores.recalibration:
+        return "they are recalibrated already (train.recalibration_folds): use more inner folds, or do not use S(t)"
+    return "set train.recalibration_folds (3, for example) and train again"
 
 
 def _verdict(difference: Interval, above: str, below: str) -> str:

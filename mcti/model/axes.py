@@ -51,9 +51,7 @@ class Axes(nn.Module):
         """
         if self.genes is None:
             return groups
-        squares = self.genes.square()
-        shares = squares / squares.sum(1, keepdim=True).clamp_min(torch.finfo(squares.dtype).tiny)
-        return groups @ shares.to(groups.dtype)
+        return groups @ gene_shares(self.genes).to(groups.dtype)
 
     @torch.no_grad()
     def fit_genes(self, genes: Tensor) -> None:
@@ -70,6 +68,12 @@ class Axes(nn.Module):
             rows = bag.double()
             moments += rows.T @ rows / (len(rows) * len(bags))
         self.features.copy_(principal(moments, len(self.features)))
+
+
+def gene_shares(directions: Tensor) -> Tensor:
+    """Share of each gene in each axis, (…, A, p) -> (…, A, p): the squared loadings, which sum to 1."""
+    squares = directions.square()
+    return squares / squares.sum(-1, keepdim=True).clamp_min(torch.finfo(squares.dtype).tiny)
 
 
 def directions(rows: Tensor, count: int) -> Tensor:

@@ -8,6 +8,7 @@ after the training of the network (mcti/training/fit_cox_branch.py) and stored w
 import torch
 from torch import Tensor, nn
 
+from mcti.model.categories import indicator_positions
 from mcti.model.clinical import read_covariates
 from mcti.model.presets import ModelConfig
 
@@ -20,7 +21,7 @@ class CoxBranch(nn.Module):
     genes       (G,) log hazard ratio of one unit of each standardised gene
     features    (D_in,) log hazard ratio of the mean of a feature over the patient's patches
     spreads     (D_in,) log hazard ratio of its standard deviation over these patches
-    covariates  (2V,) log hazard ratio of the covariates as `read_covariates` returns them
+    covariates  (V + C,) log hazard ratio of the covariates as `read_covariates` returns them
     spread_offset () contribution of `spreads` for the mean training patient; subtracted from the score
     gene_limit  () largest absolute value of a standardised gene: values beyond count as the limit; inf: no limit
 
@@ -30,8 +31,8 @@ class CoxBranch(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.block = config.block
-        wide = {"features": config.features, "spreads": config.features, "covariates": 2 * len(config.covariates)}
+        self.block, self.indicators = config.block, indicator_positions(config.clinical_inputs)
+        wide = {"features": config.features, "spreads": config.features, "covariates": config.clinical_width}
         for name, size in {"base": config.bins, "genes": len(config.genes), **wide}.items():
             self.register_buffer(name, torch.zeros(size))
         for name in ("cox_weight", "spread_offset"):
@@ -57,29 +58,32 @@ class CoxBranch(nn.Module):
     ) -> Tensor:
         """Inputs as in `MCTI.forward` -> log hazard ratio of each patient (b,)."""
         mean, spread = moments(patches.to(self.features.dtype), mask, self.block)
-        slides = mean @ self.features + spread @ self.spreads - self.spread_offset
-        gene_scores = self.limited(genes) @ self.genes
+        slides = self.dot(mean, self.features) + self.dot(spread, self.spreads) - self.spread_offset
+        gene_scores = self.dot(self.limited(genes), self.genes)
         total = self._where_present(slides, slides_present) + self._where_present(gene_scores, genes_present)
-        return total if covariates is None else total + self.clinical(read_covariates(covariates))
+        if covariates is None:
+            return total
+        return total + self.clinical(read_covariates(covariates, self.indicators))
 
     def tiles(self, patches: Tensor) -> Tensor:
-        """Patches of one patient (N, D_in) -> (N,) contribution of each to the score.
+        """Patches of patients (b, N, D_in) -> (b, N) contribution of each to the score.
 
         A standard deviation is the sum of its rows' shares (x - mean)² / (N sd).
         """
-        rows = patches.to(self.features.dtype)
-        deviations = rows - rows.mean(0)
-        spread = deviations.square().mean(0).sqrt()
-        shares = deviations.square() @ torch.where(spread > 0, self.spreads / spread, 0.0)
-        return (rows @ self.features + shares - self.spread_offset) / len(rows)
+        rows, width = patches.to(self.features.dtype), patches.shape[-1]
+        deviations = rows - rows.mean(1, keepdim=True)
+        spread = deviations.square().mean(1).sqrt()[..., None]  # (b, D_in, 1)
+        to_spread = torch.where(spread > 0, self.spreads.reshape(-1, width, 1) / spread, 0.0)
+        total = rows @ self.features.reshape(-1, width, 1) + deviations.square() @ to_spread
+        return (total[..., 0] - self.spread_offset.reshape(-1, 1)) / rows.shape[1]
 
     def limited(self, genes: Tensor) -> Tensor:
         """Standardised genes (b, G) -> (b, G) within the limit, in the precision of the coefficients."""
         return genes.to(self.genes.dtype).clamp(-self.gene_limit, self.gene_limit)
 
     def clinical(self, read: Tensor) -> Tensor:
-        """Covariates of `read_covariates` (b, 2V) -> (b,) their part of the score."""
-        return read.to(self.covariates.dtype) @ self.covariates
+        """Covariates of `read_covariates` (b, V + C) -> (b,) their part of the score."""
+        return self.dot(read.to(self.covariates.dtype), self.covariates)
 
     def forward(self, logits: Tensor, scores: Tensor) -> Tensor:
         """The weighted mean of the two models' hazard logits, (b, B), scores (b,) -> (b, B)."""
@@ -88,6 +92,10 @@ class CoxBranch(nn.Module):
     def alone(self, scores: Tensor) -> Tensor:
         """The Cox model's own hazard logits: scores (b,) -> (b, B)."""
         return self.base + scores[:, None]
+
+    def dot(self, values: Tensor, coefficients: Tensor) -> Tensor:
+        """(b, p), (p,) -> (b,)."""
+        return values @ coefficients
 
     @staticmethod
     def _where_present(values: Tensor, present: Tensor | None) -> Tensor:

@@ -18,7 +18,7 @@ class Head(nn.Module):
         self.linear_skip = Skip(config, outputs) if config.linear_skip else None
 
     def forward(self, mean: Tensor, mined: PathologyOutput, gene_tokens: Tensor, covariates: Tensor | None) -> Tensor:
-        """mean (b, D), pathology output, gene tokens (b, T, D), covariates (b, 2V) or None -> (b, outputs)."""
+        """mean (b, D), pathology output, gene tokens (b, T, D), covariates (b, V + C) or None -> (b, outputs)."""
         mean_patch = mined.average if self.linear_skip is None else self.linear_skip.norm(mined.average)
         return self.decide(mean, mean_patch, mined.focus, gene_tokens, covariates)
 
@@ -48,11 +48,11 @@ class Skip(nn.Module):
         genes = config.tokens * config.width
         self.slides = _zero_linear(config.features, outputs)
         self.genes = _zero_linear(genes, outputs)
-        self.clinical = _zero_linear(2 * len(config.covariates), outputs) if config.covariates else None
+        self.clinical = _zero_linear(config.clinical_width, outputs) if config.covariates else None
         self.pairing = Pairing(config.features, genes, config.bilinear_rank, outputs) if config.bilinear_rank else None
 
     def forward(self, mean_patch: Tensor, focus: Tensor, gene_tokens: Tensor, covariates: Tensor | None) -> Tensor:
-        """Mean patch after `norm` (b, D_in), focus (b, D_in), (b, T, D), (b, 2V) or None -> (b, outputs)."""
+        """Mean patch after `norm` (b, D_in), focus (b, D_in), (b, T, D), (b, V + C) or None -> (b, outputs)."""
         genes = self.drop(gene_tokens.flatten(1))
         logits: Tensor = self.slides(self.drop(mean_patch)) + self.genes(genes)
         if self.clinical is not None:

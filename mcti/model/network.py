@@ -204,10 +204,14 @@ class MCTI(nn.Module):
     def streams(self, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor | None]:
         """x (1, b, n, D), streams (2, b, n, D), mask (b, n): the joint tokens, each stream with its task tokens."""
         batch = len(tokens.values)
-        learned = self.task_tokens[:, None].expand(-1, batch, -1, -1)  # cls, surv, mix
+        learned = self.learned_tokens(batch)
         shared = tokens.values[None].expand(3, -1, -1, -1)
         stacked = torch.cat((shared, learned.to(shared.dtype)), 2)
         return stacked[2:], stacked[:2], self._mask(tokens)
+
+    def learned_tokens(self, batch: int) -> Tensor:
+        """The task tokens of cls, surv and mix for each patient, (3, b, R, D)."""
+        return self.task_tokens[:, None].expand(-1, batch, -1, -1)
 
     def _mask(self, tokens: Tokens) -> Tensor | None:
         return None if tokens.mask is None else F.pad(tokens.mask, (0, self.config.task_tokens), value=True)
@@ -225,14 +229,15 @@ class AbsentTokens(nn.Module):
         self, mined: PathologyOutput, gene_tokens: Tensor, slides_present: Tensor | None, genes_present: Tensor | None
     ) -> tuple[PathologyOutput, Tensor]:
         """gene_tokens (b, T, D), flags (b,): absent slides become one patch token, absent genes T gene tokens."""
+        slides, genes = self.learned(len(gene_tokens))
         if genes_present is not None:
-            gene_tokens = torch.where(genes_present[:, None, None], gene_tokens, self.genes.to(gene_tokens.dtype))
+            gene_tokens = torch.where(genes_present[:, None, None], gene_tokens, genes.to(gene_tokens.dtype))
         if slides_present is None:
             return mined, gene_tokens
         present = slides_present[:, None]
         first = torch.zeros_like(mined.present)
         first[:, 0] = True
-        replacement = first[..., None] * self.slides.to(mined.tokens.dtype)
+        replacement = first[..., None] * slides.to(mined.tokens.dtype)
         mined.tokens = torch.where(present[..., None], mined.tokens, replacement)
         mined.present = torch.where(present, mined.present, first)
         mined.critical = mined.critical.masked_fill(~present, -1)
@@ -240,6 +245,10 @@ class AbsentTokens(nn.Module):
         mined.critical_logits = mined.critical_logits.masked_fill(~present[..., None], 0)
         mined.average, mined.focus = mined.average.masked_fill(~present, 0), mined.focus.masked_fill(~present, 0)
         return mined, gene_tokens
+
+    def learned(self, rows: int) -> tuple[Tensor, Tensor]:  # noqa: ARG002  (used in mcti/model/members.py)
+        """The tokens of absent slides (D,) and genes (T, D), for all of the b `rows`."""
+        return self.slides, self.genes
 
 
 def gene_cost(tokens: Tensor, gene_tokens: Tensor, present: Tensor | None = None) -> Tensor:

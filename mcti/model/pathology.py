@@ -227,9 +227,13 @@ class PatchAttention(nn.Module):
         keys = F.normalize(self.to_k(tokens), dim=1)
         # The mixing depends on the order of the rows: descending score.
         values = F.normalize(self.mix(self.to_v(tokens).transpose(1, 2)).transpose(1, 2), dim=-1)
-        channels = (self.scale * keys.transpose(1, 2) @ queries).softmax(-1)  # (b, D, D)
+        channels = (self.temperature(len(tokens)) * keys.transpose(1, 2) @ queries).softmax(-1)  # (b, D, D)
         out: Tensor = (self.out(values @ channels) + self.local(values)) * present[..., None]
         return out
+
+    def temperature(self, rows: int) -> Tensor:  # noqa: ARG002  (used in mcti/model/members.py)
+        """The factor of the logits of the channels: () for all of the b `rows`."""
+        return self.scale
 
 
 def _real(x: Tensor) -> Tensor:

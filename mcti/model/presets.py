@@ -9,12 +9,13 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from mcti.errors import DataError, UsageError, did_you_mean
+from mcti.model.categories import Category, ClinicalInput, input_columns
 from mcti.params import check
 from mcti.params.architecture import Architecture, ArchitectureParams
 from mcti.params.base import refuse
 from mcti.params.presets import NETWORKS, PRESETS
 
-DATA_FIELDS = ("preset", "network", "features", "genes", "classes", "bins", "cox_branch")
+DATA_FIELDS = ("preset", "network", "features", "genes", "classes", "bins", "cox_branch", "categories")
 """Fields that the preset's name, the data and training decide; all others are fields of `train.architecture`."""
 _HINT = "use the model.json that training wrote"
 
@@ -32,6 +33,7 @@ class ModelConfig(Architecture):
     classes     subtypes in the order of the logits
     bins        B, number of survival time bins
     cox_branch  a ridge Cox model contributes to the hazard logits, with weight `train.cox_weight`
+    categories  levels of the categorical ones among `covariates`, learned from the training part
     """
 
     preset: str
@@ -41,6 +43,7 @@ class ModelConfig(Architecture):
     classes: _Names
     bins: int = Field(ge=1)
     cox_branch: bool = False
+    categories: tuple[Category, ...] = Field((), strict=False)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -49,7 +52,26 @@ class ModelConfig(Architecture):
             if len(set(names)) < len(names):
                 twice = sorted({word for word in names if names.count(word) > 1})
                 refuse(name, twice[:3], "list each name once")
+        foreign = [one.name for one in self.categories if one.name not in self.covariates]
+        if foreign:
+            refuse("categories", foreign, "list each of them in covariates")
         return self
+
+    @property
+    def clinical_inputs(self) -> tuple[ClinicalInput, ...]:
+        """The covariates in their order, a categorical one with its levels."""
+        levels = {one.name: one for one in self.categories}
+        return tuple(levels.get(name, name) for name in self.covariates)
+
+    @property
+    def clinical_columns(self) -> tuple[str, ...]:
+        """Names of the V standardised columns of the covariates: several for a categorical one."""
+        return input_columns(self.clinical_inputs)
+
+    @property
+    def clinical_width(self) -> int:
+        """The columns of the covariates and one indicator of a missing value for each covariate."""
+        return len(self.clinical_columns) + len(self.covariates)
 
     @property
     def length(self) -> int:
@@ -58,7 +80,10 @@ class ModelConfig(Architecture):
 
     def to_json(self) -> str:
         """The configuration as JSON with sorted keys; `from_json` reads it back."""
-        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        tree = dataclasses.asdict(self)
+        if not self.categories:  # most models have none, and their model.json does not mention them
+            del tree["categories"]
+        return json.dumps(tree, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str = "model.json") -> "ModelConfig":

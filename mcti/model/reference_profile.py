@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mcti.arrays import FloatArray
 from mcti.errors import DataError
+from mcti.model.categories import Category, ClinicalInput, CovariateValue, level_columns
 from mcti.model.trained import Fitted
 
 Patch = NDArray[np.float32]
@@ -47,6 +48,10 @@ class Patient(Protocol):
     @property
     def covariates(self) -> Mapping[str, float | None]:
         """Numeric clinical covariates by name, each in the unit of the cohort table."""
+
+    @property
+    def categories(self) -> Mapping[str, str | None]:
+        """Categorical clinical covariates by name."""
 
     @property
     def quality(self) -> Mapping[str, float]:
@@ -145,16 +150,16 @@ class ReferenceProfile:
         fitted: Fitted,
         risks: Iterable[float],
         training_risks: Iterable[float] = (),
-        covariates: Sequence[str] = (),
+        covariates: Sequence[ClinicalInput] = (),
     ) -> "ReferenceProfile":
         """The profile of a training part.
 
         genes           names of the columns of the expression vectors
         events          number of training patients with an event
         risks           out-of-fold risks;  training_risks  risks of the training patients by the model itself
-        covariates      names of the covariates that the model reads
+        covariates      that the model reads (`ModelConfig.clinical_inputs`)
         """
-        columns = column_values(patients, genes)
+        columns = column_values(patients, genes, covariates)
         families = {
             name: {c: ColumnProfile.fit(values) for c, values in family.items()} for name, family in columns.items()
         }
@@ -175,17 +180,17 @@ class ReferenceProfile:
         patch: Patch | None,
         genes: Tensor | None,
         fitted: Fitted,
-        covariates: Mapping[str, float | None] | None = None,
-        names: Sequence[str] = (),
+        covariates: Mapping[str, CovariateValue] | None = None,
+        inputs: Sequence[ClinicalInput] = (),
     ) -> float | None:
         """Largest ratio, over the modalities, of a patient's distance from the training mean to its cut; no unit.
 
         A patient with a score above 1 is out of distribution; this applies to 1 in 100 patients from the training
         distribution. None without a measurable modality. Arguments as in `distances`, but
 
-        covariates  raw, by name;  names  the covariates that the model reads, in its order
+        covariates  raw, by name;  inputs  the covariates that the model reads, in its order
         """
-        sizes = distances(patch, genes, fitted, _row(covariates or {}, names, self.continuous), self.clip)
+        sizes = distances(patch, genes, fitted, _row(covariates or {}, inputs, self.continuous), self.clip)
         ratios = [sizes[name] / self.cuts[name] for name in sizes if self.cuts.get(name, 0) > 0]
         return max(ratios) if ratios else None
 
@@ -275,7 +280,7 @@ def _size(name: str, values: FloatArray, clip: float) -> float:
 
 
 def _cuts(
-    patients: Sequence[Patient], fitted: Fitted, names: Sequence[str], continuous: Sequence[str]
+    patients: Sequence[Patient], fitted: Fitted, inputs: Sequence[ClinicalInput], continuous: Sequence[str]
 ) -> dict[str, float]:
     """The distance of each modality that 1 in 100 patients from the training distribution exceeds.
 
@@ -285,7 +290,7 @@ def _cuts(
     and Shafer 2005, section 4.2). With fewer than 99 patients it is the largest one, and the
     probability 1 / (n + 1).
     """
-    rows = [_training_row(patient, fitted, names, continuous) for patient in patients]
+    rows = [_training_row(patient, fitted, inputs, continuous) for patient in patients]
     counts = {name: _counts([row[name] for row in rows if name in row]) for name in sorted(set().union(*rows))}
     sizes = [{name: _size(name, _left_out(name, row[name], counts[name]), CLIP) for name in row} for row in rows]
     typical: dict[str, float] = {}
@@ -302,20 +307,29 @@ def _cuts(
 
 
 def _training_row(
-    patient: Patient, fitted: Fitted, names: Sequence[str], continuous: Sequence[str]
+    patient: Patient, fitted: Fitted, inputs: Sequence[ClinicalInput], continuous: Sequence[str]
 ) -> dict[str, FloatArray]:
-    row = _row(patient.covariates, names, continuous)
+    row = _row(patient.covariates, inputs, continuous)
     return _standardised(mean_patch(patient.patches), patient.genes, fitted, row)
 
 
-def _row(covariates: Mapping[str, float | None], names: Sequence[str], continuous: Sequence[str]) -> Tensor:
-    """(V,) raw covariates in the order of `names`; NaN where missing or not among `continuous`."""
-    values = [covariates.get(name) if name in continuous else None for name in names]
-    return torch.tensor([math.nan if value is None else value for value in values], dtype=torch.float32)
+def _row(
+    covariates: Mapping[str, CovariateValue], inputs: Sequence[ClinicalInput], continuous: Sequence[str]
+) -> Tensor:
+    """(V,) raw covariates in the order of the columns of `inputs`; NaN where missing or not among `continuous`."""
+    values: list[float] = []
+    for one in inputs:
+        if isinstance(one, Category):
+            values += [math.nan] * len(one.columns)
+        else:
+            value = covariates.get(one) if one in continuous else None
+            values.append(value if isinstance(value, float | int) else math.nan)
+    return torch.tensor(values, dtype=torch.float32)
 
 
-def _continuous(patients: Sequence[Patient], names: Sequence[str]) -> tuple[str, ...]:
-    """Covariates with more than two distinct values."""
+def _continuous(patients: Sequence[Patient], inputs: Sequence[ClinicalInput]) -> tuple[str, ...]:
+    """Numeric covariates with more than two distinct values."""
+    names = [one for one in inputs if isinstance(one, str)]
     known = {name: {patient.covariates.get(name) for patient in patients} - {None} for name in names}
     return tuple(name for name in names if len(known[name]) > 2)
 
@@ -339,10 +353,14 @@ def _left_out(name: str, z: FloatArray, count: FloatArray) -> FloatArray:
     return np.asarray(moved / np.sqrt(left))
 
 
-def column_values(patients: Sequence[Patient], genes: Sequence[str]) -> Table:
+def column_values(patients: Sequence[Patient], genes: Sequence[str], inputs: Sequence[ClinicalInput] = ()) -> Table:
     """The compared columns, one value per patient (patches of one patient are not independent).
 
-    genes       expression by gene;  covariates  by name
+    inputs  the covariates that the model reads; its categorical ones are compared by the levels of its training part
+
+    genes       expression by gene
+    covariates  numeric ones by name, and the columns of the categorical ones, 1 or 0: a level that did not occur in
+                training is a missing value
     features    mean of each feature over the patient's patches, by number
     slides      quality: number of patches, spread of the patches (mean sd over features), and the measures of the
                 extraction: tissue in a tile, shares of blurred and of failed tiles
@@ -356,19 +374,19 @@ def column_values(patients: Sequence[Patient], genes: Sequence[str]) -> Table:
         if patient.genes is not None:
             expression[row] = patient.genes.double().numpy()
         if bag is not None and len(bag) and bag.shape[1] == width:
-            rows = bag.numpy().astype(
-                np.float64
-            )  # numpy: the order of summation does not depend on the threads of torch
+            # numpy: the order of summation does not depend on the threads of torch
+            rows = bag.numpy().astype(np.float64)
             means[row], count[row] = rows.mean(axis=0), len(rows)
             spread[row] = rows.std(axis=0).mean()
     names = sorted({name for patient in patients for name in patient.covariates})
+    levels = level_columns([patient.categories for patient in patients], inputs)
     measures = sorted({name for patient in patients for name in patient.quality})
     quality = {name: np.array([patient.quality.get(name, np.nan) for patient in patients]) for name in measures}
     return {
         "genes": dict(zip(map(str, genes), expression.T, strict=True)),
         "features": {str(number): column for number, column in enumerate(means.T)},
         "slides": {"patches": count, "spread": spread, **quality},
-        "covariates": {name: _numbers(patients, name) for name in names},
+        "covariates": {name: _numbers(patients, name) for name in names} | levels,
         "modalities": {
             "slides": np.where([bag is None for bag in bags], np.nan, 1.0),
             "genes": np.where([patient.genes is None for patient in patients], np.nan, 1.0),

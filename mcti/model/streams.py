@@ -152,7 +152,8 @@ class SelfAttention(nn.Module):
 class Mix(nn.Module):
     """1×1 convolution over two streams: w1·x1 + w2·x2 + b, for several outputs at once.
 
-    pair (2, b, n, D) -> (outputs, b, n, D); weight (outputs, 2), bias (outputs,).
+    pair (2, b, n, D) -> (outputs, b, n, D); weight (outputs, 2), bias (outputs,). For M members (mcti/model/members.py)
+    (2·M, b, n, D) -> (outputs·M, b, n, D) with the weights (outputs, 2, M) and (outputs, M).
     """
 
     def __init__(self, outputs: int, *, average_init: bool) -> None:
@@ -165,7 +166,8 @@ class Mix(nn.Module):
             nn.init.zeros_(self.bias)
 
     def forward(self, pair: Tensor) -> Tensor:
-        """(2, b, n, D) -> (outputs, b, n, D)."""
-        first, second = self.weight[:, 0], self.weight[:, 1]
-        shape = (-1, 1, 1, 1)
-        return first.view(shape) * pair[:1] + second.view(shape) * pair[1:] + self.bias.view(shape)
+        """(2·M, b, n, D) -> (outputs·M, b, n, D)."""
+        first, second = pair.chunk(2)  # each (M, b, n, D)
+        shape = (len(self.bias), -1, 1, 1, 1)
+        to_first, to_second = self.weight[:, 0].reshape(shape), self.weight[:, 1].reshape(shape)
+        return (to_first * first + to_second * second + self.bias.view(shape)).flatten(0, 1)

@@ -72,7 +72,7 @@ def _comparator(config: ModelConfig, patches: int) -> Summary:
     net = build(config).eval()
     bag, mask = torch.zeros(1, patches, config.features), torch.ones(1, patches, dtype=torch.bool)
     flags = {name: torch.ones(1, dtype=torch.bool) for name in ("slides_present", "genes_present")}
-    covariates = torch.zeros(1, len(config.covariates)) if config.covariates else None
+    covariates = torch.zeros(1, len(config.clinical_columns)) if config.covariates else None
     # FlopCounterMode does not count the fused attention of the CPU, only the plain form.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         net(bag, mask, torch.zeros(1, len(config.genes)), covariates=covariates, **flags)

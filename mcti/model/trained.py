@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mcti.errors import DataError, did_you_mean
+from mcti.model.categories import ClinicalInput, CovariateValue, encoded_row, input_names
 from mcti.model.comparators import Comparator, build
 from mcti.model.hazards import hazard_and_survival, survival_at
 from mcti.model.network import MCTI, Prediction
@@ -127,7 +128,7 @@ class Fitted:
     features   scale of the patch features, D columns
     edges      B + 1 months, strictly rising: bin j is [edges[j], edges[j + 1]); edges[0] = 0; edges[B] is the longest
                follow-up of the training part, and the last bin includes all later times
-    covariates scale of the clinical covariates that the model reads, in the order of its configuration
+    covariates scale of the columns of the clinical covariates, in the order of `config.clinical_columns`
     recalibration of the survival curves; None: the curves of the network
     """
 
@@ -149,7 +150,7 @@ class Fitted:
         Raises DataError when they differ
         """
         fitted = (len(self.genes.mean), len(self.features.mean), len(self.edges) - 1, len(self.covariates.mean))
-        configured = (len(config.genes), config.features, config.bins, len(config.covariates))
+        configured = (len(config.genes), config.features, config.bins, len(config.clinical_columns))
         if fitted != configured:
             what = f"fitted to {fitted} genes, features, bins and covariates, but configured for {configured}"
             raise DataError(what, where, "use the model.json that `mcti train` wrote")
@@ -232,7 +233,7 @@ class TrainedModel:
         patches: Tensor | None,
         genes: Tensor | None,
         horizons_months: Sequence[float],
-        covariates: Mapping[str, float | None] | None = None,
+        covariates: Mapping[str, CovariateValue] | None = None,
         *,
         subtypes: bool = False,
     ) -> dict[str, float]:
@@ -241,7 +242,7 @@ class TrainedModel:
         patches          (N, D) raw features of all slides; None: the patient has no slides
         genes            (G,) raw expression in the order of `config.genes`, NaN where not measured; None: none
         horizons_months  months at which S(t), the probability of being event-free until then, is returned
-        covariates       {name: value}, None or NaN where missing; all of `config.covariates` must be present
+        covariates       {name: number or level}, None or NaN where missing; all of `config.covariates` must be present
 
         Risk is -sum_j S_j over the bins (docs/model.md, section 6): higher = earlier event, no unit, comparable within
         one model only. It is never recalibrated; S(t) is, where `fitted` has a recalibration. mcti/model/hazards.py
@@ -251,7 +252,7 @@ class TrainedModel:
                          missing that the model needs, or a covariate of the model is absent
         """
         output = self.output(patches, genes, covariates)
-        row = self._row(output.survival, output.risk, horizons_months)
+        row = self.row(output.survival, output.risk, horizons_months)
         if subtypes:
             shares = output.subtype_logits[0].double().softmax(0).tolist()
             row |= {subtype_column(name): share for name, share in zip(self.config.classes, shares, strict=True)}
@@ -262,7 +263,7 @@ class TrainedModel:
         patches: Tensor | None,
         genes: Tensor | None,
         horizons_months: Sequence[float],
-        covariates: Mapping[str, float | None] | None = None,
+        covariates: Mapping[str, CovariateValue] | None = None,
     ) -> dict[str, float]:
         """`predict` by the Cox model of the ensemble alone: as with a `cox_weight` of 1, without the network's forward.
 
@@ -275,9 +276,9 @@ class TrainedModel:
             values = [inputs.get(name) for name in ("covariates", "slides_present", "genes_present")]
             scores = branch.scores(inputs["patches"], inputs["mask"], inputs["genes"], *values)
             survival = hazard_and_survival(branch.alone(scores), self.config.head)[1]
-        return self._row(survival, -survival.sum(1), horizons_months)
+        return self.row(survival, -survival.sum(1), horizons_months)
 
-    def _row(self, survival: Tensor, risk: Tensor, horizons_months: Sequence[float]) -> dict[str, float]:
+    def row(self, survival: Tensor, risk: Tensor, horizons_months: Sequence[float]) -> dict[str, float]:
         """Risk (1,) and S at the horizons, from S after each bin (1, B)."""
         curve = survival.double()
         if self.fitted.recalibration is not None:
@@ -287,7 +288,7 @@ class TrainedModel:
 
     @single_thread()
     def output(
-        self, patches: Tensor | None, genes: Tensor | None, covariates: Mapping[str, float | None] | None = None
+        self, patches: Tensor | None, genes: Tensor | None, covariates: Mapping[str, CovariateValue] | None = None
     ) -> Prediction:
         """Network output of one patient, shape (1, …), not recalibrated; arguments and errors as in `predict`."""
         inputs = self.inputs(patches, genes, covariates)
@@ -296,7 +297,7 @@ class TrainedModel:
         return output
 
     def inputs(
-        self, patches: Tensor | None, genes: Tensor | None, covariates: Mapping[str, float | None] | None = None
+        self, patches: Tensor | None, genes: Tensor | None, covariates: Mapping[str, CovariateValue] | None = None
     ) -> dict[str, Tensor]:
         """Standardised inputs of the network for one patient: patches (1, N, F), mask (1, N), genes (1, G).
 
@@ -310,7 +311,7 @@ class TrainedModel:
             inputs["slides_present"] = torch.tensor([patches is not None])
             inputs["genes_present"] = torch.tensor([genes is not None])
         if self.config.covariates:
-            row = covariate_row(covariates or {}, self.config.covariates, "the patient")
+            row = covariate_row(covariates or {}, self.config.clinical_inputs, "the patient")
             inputs["covariates"] = self.fitted.covariates.standardised(row)[None]
         return inputs
 
@@ -364,16 +365,16 @@ def subtype_column(name: str) -> str:
     return f"P_{name}"
 
 
-def covariate_row(values: Mapping[str, float | None], names: Sequence[str], where: str) -> Tensor:
-    """(V,) float32 of these covariates in the order of `names`, NaN where missing.
+def covariate_row(values: Mapping[str, CovariateValue], inputs: Sequence[ClinicalInput], where: str) -> Tensor:
+    """(V,) float32 of these covariates in the order of `inputs`, NaN where missing or a level unseen in training.
 
-    Raises DataError when a covariate is absent or infinite
+    Raises DataError when a covariate is absent or infinite, or text in place of a number
     """
+    names = input_names(inputs)
     for name in names:
         value = values.get(name, math.inf)
-        if value is not None and math.isinf(value):
+        if isinstance(value, float | int) and math.isinf(value):
             what = f"covariate {name!r} is " + ("infinite" if name in values else "absent")
             known = did_you_mean(name, values) if values else f"provide {', '.join(names)} (new patients: clinical.csv)"
             raise DataError(what, where, f"{known}; a missing value is null")
-    row = [values[name] for name in names]
-    return torch.tensor([math.nan if value is None else float(value) for value in row], dtype=torch.float32)
+    return torch.tensor(encoded_row(values, inputs, where), dtype=torch.float32)

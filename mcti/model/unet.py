@@ -1,6 +1,7 @@
 """Encoder, bottleneck and decoder over the task streams (docs/model.md, section 5).
 
-Streams (2, b, n, D) are cls and surv; x (1, b, n, D) is shared by both.
+Streams (2, b, n, D) are cls and surv; x (1, b, n, D) is shared by both. The layers also process M members at once
+(mcti/model/members.py): streams (2·M, b, n, D), all cls first, and x (M, b, n, D).
 """
 
 import torch
@@ -26,7 +27,7 @@ class EncoderStage(nn.Module):
     def forward(self, x: Tensor, streams: Tensor, mask: Tensor | None, trace: Trace) -> tuple[Tensor, Tensor]:
         """x (1, b, n, D), streams (2, b, n, D) -> new x, new streams; mask (b, n)."""
         streams = self.attention(streams, mask)
-        streams = self.guided(x.expand(2, -1, -1, -1), streams, mask, trace)
+        streams = self.guided(_for_both(x), streams, mask, trace)
         return self.mix(streams), streams
 
 
@@ -40,7 +41,7 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor, streams: Tensor, mask: Tensor | None, trace: Trace) -> Tensor:
         """x (1, b, n, D), streams (2, b, n, D) -> new x; mask (b, n)."""
-        out: Tensor = self.mix(self.guided(x.expand(2, -1, -1, -1), streams, mask, trace))
+        out: Tensor = self.mix(self.guided(_for_both(x), streams, mask, trace))
         return out
 
 
@@ -60,7 +61,7 @@ class DecoderStage(nn.Module):
         """x and skip (1, b, n, D), streams (2, b, n, D) -> new x, new streams; mask (b, n)."""
         pair = torch.cat((x, skip), 1)  # (1, 2b, n, D): one transformer for both
         pair = self.attention(pair, None if mask is None else mask.repeat(2, 1))
-        pair = pair.view(2, *x.shape[1:])  # (2, b, n, D)
+        pair = torch.cat(pair.chunk(2, 1)) if len(x) > 1 else pair.view(2, *x.shape[1:])  # (2, b, n, D)
         streams = self.guided(streams, self.guides(pair), mask, trace)
         return x if self.mix is None else self.mix(pair), streams
 
@@ -92,6 +93,11 @@ class TaskUNet(nn.Module):
             x, streams = decoder(x, skips.pop(), streams, mask, trace)
             norms[f"decoder.{stage}"] = _norms(streams, mask)
         return streams, norms
+
+
+def _for_both(x: Tensor) -> Tensor:
+    """x (1, b, n, D) for the streams cls and surv, (2, b, n, D)."""
+    return x.expand(2, -1, -1, -1) if len(x) == 1 else x.repeat(2, 1, 1, 1)
 
 
 def _norms(x: Tensor, mask: Tensor | None) -> Tensor:

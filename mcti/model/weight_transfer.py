@@ -19,6 +19,8 @@ _MAY_DIFFER = frozenset(
 _HAZARDS = ("survival_head.out.bias", "survival_head.bias")
 _SLIDE_LAYERS = ("pathology.", "axes.features", "embed.", "pool.")
 _SLIDE_PATHS = (".linear_skip.slides.", ".linear_skip.pairing.")
+_CLINICAL_INPUTS = ("clinical.embed.0.weight", "clinical.weight")
+"""Ends of the names of weights with one column per column of the covariates."""
 
 
 def cohort_tensors(config: ModelConfig) -> frozenset[str]:
@@ -37,14 +39,17 @@ def copy_weights(
     slides           whether the patch features of both have one meaning (one encoder)
 
     Not copied, so that they keep their first weights: what belongs to one cohort (`cohort_tensors`), the Cox branch,
-    layers that read slides where these differ, tensors of another shape, and rows of genes that the trained network
-    does not have. An axis of the trained network has the loading 0 on such a gene.
+    layers that read slides where these differ, weights of the columns of the covariates where their levels differ,
+    tensors of another shape, and rows of genes that the trained network does not have. An axis of the trained network
+    has the loading 0 on such a gene.
 
     Raises DataError when the architectures differ
     """
     _check_architecture(config, net.config)
     slides = slides and "slides" in config.modalities and config.features == net.config.features
     skipped, columns, copied = cohort_tensors(net.config), _gene_axis(net.config), []
+    if config.categories != net.config.categories:
+        skipped |= {name for name in net.state_dict() if name.endswith(_CLINICAL_INPUTS)}
     for name, tensor in net.state_dict().items():
         source = tensors.get(name)
         if source is None or name in skipped or name.startswith("cox_branch.") or not (slides or not _of_slides(name)):

@@ -93,7 +93,7 @@ class Architecture:
         "discrete", description="a hazard for each bin, or continuous: a constant hazard rate within each bin"
     )
     covariates: tuple[str, ...] = Field(
-        (), strict=False, description="clinical columns that become a token, e.g. [age, is_female]"
+        (), strict=False, description="clinical columns, numeric or categorical, that become a token, e.g. [age, stage]"
     )
     modalities: tuple[Modality, ...] = Field(
         get_args(Modality), strict=False, min_length=1, description="modalities that the network reads"

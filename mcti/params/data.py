@@ -1,11 +1,11 @@
 """Settings of the cohort: its tables, its data contract and its folds."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from mcti.params.base import Params
+from mcti.params.base import Params, refuse
 
 AGE_YEARS = (0.0, 120.0)
 """Possible ages: the contract and a prediction accept the same range."""
@@ -13,6 +13,16 @@ MAX_FOLLOWUP_MONTHS = 1200.0
 """A longer follow-up of one patient is a date or another unit: no person is observed for a hundred years."""
 MAX_MISSING_GENES = 0.05
 """Largest share of the genes of a model or baseline that may be absent from a table; they count as not measured."""
+
+
+Endpoint = Literal["OS", "DSS", "DFI", "PFI", "DMFS"]
+
+
+class EndpointColumns(Params):
+    """The source columns of one end point in the clinical table."""
+
+    time_months: str = Field(min_length=1, description="source column of the follow-up, in `ingest.time_unit`")
+    event: str = Field(min_length=1, description="source column of the event")
 
 
 class IngestParams(Params):
@@ -31,7 +41,13 @@ class IngestParams(Params):
     time_unit: Literal["days", "months", "years"] = Field(
         "months", description="unit of the follow-up times (canonical, mcat); the other layouts define it"
     )
-    endpoint: Literal["OS", "DSS", "DFI", "PFI", "DMFS"] = Field("OS", description="the end point of event and time")
+    endpoint: Endpoint = Field("OS", description="the end point of event and time")
+    endpoints: dict[Endpoint, EndpointColumns] = Field(
+        {},
+        description="source columns of each end point of a canonical table that has several, one of which `endpoint` "
+        "selects, e.g. {OS: {time_months: OS_months, event: OS}, DFI: {time_months: DFI_months, event: DFI}}; "
+        "none of them is a covariate",
+    )
     columns: dict[str, str] = Field(
         {}, description="canonical column -> source column where the names differ, e.g. {subtype: histology}"
     )
@@ -45,6 +61,16 @@ class IngestParams(Params):
     )
     age_values: dict[str, float] = Field(
         {}, description='masked ages and the years that replace them, e.g. {">89": 90, "<18": 17}'
+    )
+    ordered_levels: dict[str, tuple[Annotated[str, Field(min_length=1)], ...]] = Field(
+        {},
+        description="ordered categorical covariates and all their levels, lowest first, e.g. {stage: [I, II, III]}; "
+        "any other covariate with a text in it is nominal",
+    )
+    category_values: dict[str, dict[str, str | None]] = Field(
+        {},
+        description="cells of categorical covariates and the levels that replace them, null: missing, e.g. "
+        '{stage: {"Stage IIA": II, "Stage X": null}}; the covariate is categorical even if its cells are numbers',
     )
     event_confirmed: bool = Field(
         False,
@@ -71,6 +97,70 @@ class IngestParams(Params):
             events.update(dict.fromkeys(names, event))
         return events
 
+    @field_validator("ordered_levels", mode="before")
+    @classmethod
+    def _levels_as_text(cls, levels: Any) -> Any:
+        """YAML parses the level 1 as a number; the levels of a table are text."""
+        if not isinstance(levels, Mapping):
+            return levels
+        return {
+            name: tuple(map(_text, group)) if isinstance(group, list | tuple) else group
+            for name, group in levels.items()
+        }
+
+    @field_validator("category_values", mode="before")
+    @classmethod
+    def _cells_as_text(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        return {
+            name: {_text(cell): _text(level) for cell, level in group.items()} if isinstance(group, Mapping) else group
+            for name, group in values.items()
+        }
+
+    @field_validator("ordered_levels")
+    @classmethod
+    def _levels_once(cls, levels: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for name, group in levels.items():
+            if len(set(group)) < len(group) or len(group) < 2:
+                raise ValueError(f"{name}: {list(group)!r} is no order: list two levels or more, each once")
+        return levels
+
+    @model_validator(mode="after")
+    def _endpoint_is_one_of_them(self) -> "IngestParams":
+        if not self.endpoints:
+            return self
+        if self.endpoint not in self.endpoints:
+            refuse("endpoint", self.endpoint, f"ingest.endpoints lists {', '.join(self.endpoints)}: add its columns")
+        if self.format != "canonical":
+            hint = f"remove it: format {self.format} finds the columns by `endpoint`"
+            refuse("endpoints", list(self.endpoints), hint)
+        for name in ("time_months", "event"):
+            if name in self.columns:
+                refuse(("columns", name), self.columns[name], "remove it: ingest.endpoints names this column")
+        for column in self.outcome_columns & set(self.covariates or ()):
+            refuse("covariates", column, "remove it: an outcome of ingest.endpoints is no covariate")
+        return self
+
+    @property
+    def outcome_columns(self) -> set[str]:
+        """The source columns of all `endpoints`."""
+        return {column for one in self.endpoints.values() for column in (one.time_months, one.event)}
+
+    @model_validator(mode="after")
+    def _levels_are_ordered(self) -> "IngestParams":
+        for name, cells in self.category_values.items():
+            order = self.ordered_levels.get(name)
+            foreign = sorted({level for level in cells.values() if level is not None} - set(order or ()))
+            if order is not None and foreign:
+                refuse(("category_values", name), foreign[0], f"use one of {', '.join(order)}, or null")
+        return self
+
+
+def _text(value: Any) -> Any:
+    """An integer as text; any other value unchanged, since YAML's yes and 1.0 have several spellings."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
 
 class ValidateParams(Params):
     """Limits of the data contract (docs/cohort.md lists the expectations that use them)."""
@@ -81,6 +171,9 @@ class ValidateParams(Params):
     min_events_per_fold: int = Field(5, ge=0, description="events per planned fold; fewer are a warning")
     min_events_per_subtype: int = Field(3, ge=0, description="events in a subtype; fewer are a warning")
     min_events_per_site: int = Field(0, ge=0, description="events at a site; fewer are a warning")
+    min_patients_per_level: int = Field(
+        10, ge=0, description="patients with a level of a categorical covariate; fewer are a warning"
+    )
     event_rate: tuple[float, float] = Field(
         (0.02, 0.98),
         description="range of the share of patients with an event; outside it the run stops",

@@ -7,6 +7,9 @@ from pydantic import Field, field_validator, model_validator
 from mcti.params.base import Params
 from mcti.params.training import unique_months
 
+GATE_BASELINE = "cox_clinical"
+"""The baseline that the gates of `promote` compare with."""
+
 
 class EvaluateParams(Params):
     """Metrics, baselines and intervals."""
@@ -84,7 +87,7 @@ class ExplainParams(Params):
     """Decomposition of the risk of a patient (docs/explain.md)."""
 
     steps: int = Field(
-        64, ge=8, le=4096, description="points of the integrated gradients; more of them give a smaller gap"
+        64, ge=8, le=4096, description="largest number of points of the integrated gradients; 16 where the gap is small"
     )
     clusters: int = Field(6, ge=1, le=50, description="clusters of a patient's patches")
     group_genes: int = Field(50, ge=3, description="genes of a group that are listed and tested for gene sets")

@@ -91,3 +91,8 @@ class PromoteParams(Params):
     approvals: int = Field(
         0, ge=0, le=10, description="number of persons who must have approved (`mcti approve`); 2: two-person rule"
     )
+    signed_approvals: bool = Field(
+        False,
+        description="true: only approvals with an electronic signature count (`mcti approve --meaning`); where "
+        "`trust.require` is not none, a trusted key must have signed each of them",
+    )

@@ -7,11 +7,14 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+from mcti.model.categories import Category
 from mcti.params import RegisterParams
 from mcti.registry import metric_labels, transfer_origin
 from mcti.registry.evidence import MODEL, Evidence
 
 GAP = "GAP"
+_ELSEWHERE = ("genes", "classes", "categories")
+"""Fields of the configuration that the card does not list with the architecture."""
 _SHOWN = ("c_index", "uno_c", "ibs", "ibs_skill")
 
 
@@ -31,12 +34,12 @@ def build(
         "not_intended": "decisions about a patient without a clinician; patients unlike those of the training cohort",
         "contact": params.contact or GAP,
         "notice": evidence.notice,
-        "architecture": {name: value for name, value in config.items() if name not in ("genes", "classes")},
+        "architecture": {name: value for name, value in config.items() if name not in _ELSEWHERE},
         "new_patients": "the refit on all patients" if params.predictor == "refit" else "the mean of all fold models",
         "inputs": {
             "genes": len(genes),
             "genes_sha256": hashlib.sha256("\n".join(genes).encode()).hexdigest(),
-            "covariates": list(config.get("covariates", ())),
+            "covariates": covariates(config),
             "features": feature_attributes or GAP,
         },
         "outputs": {"risk": "higher: earlier event; no unit", "survival_months": list(spec["horizons_months"])},
@@ -59,6 +62,12 @@ def build(
             "data": params.data_licence or GAP,
         },
     }
+
+
+def covariates(config: Mapping[str, Any]) -> list[str]:
+    """The names of the covariates; a categorical one with the levels of the training: `stage (I < II < III)`."""
+    levels = {one["name"]: Category(**one).describe() for one in config.get("categories", ())}
+    return [levels.get(name, name) for name in config.get("covariates", ())]
 
 
 def markdown(card: Mapping[str, Any]) -> str:

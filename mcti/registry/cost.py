@@ -48,7 +48,7 @@ def _patient(ensemble: Ensemble, patches: int) -> dict[str, Any]:
         "patient_id": "synthetic patient",
         "patches": bag,
         "genes": genes,
-        "covariates": dict.fromkeys(ensemble.covariates, 0.0),
+        "covariates": ensemble.example_covariates,
     }
 
 

@@ -13,6 +13,7 @@ class DossierSource(BaseModel):
 
     card, metrics, evaluation  card.json, metrics.json and result.json of the version's run
     examples                   contributions for example patients, one {column: value} each
+    tags                       of the version
     """
 
     model_config = ConfigDict(frozen=True)
@@ -25,6 +26,7 @@ class DossierSource(BaseModel):
     entries: tuple[LedgerEntry, ...]
     figures: tuple[str, ...] = ()
     examples: tuple[dict[str, str], ...] = ()
+    tags: dict[str, str] = {}
 
 
 class Table(BaseModel):

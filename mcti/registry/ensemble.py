@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 
 from mcti.errors import DataError, did_you_mean
+from mcti.model.categories import CovariateValue
 from mcti.model.clinical import check_ranges
 from mcti.model.compatibility import feature_difference
+from mcti.model.member_predictions import StackedModels
 from mcti.model.reference_profile import ReferenceProfile, mean_patch
 from mcti.model.trained import TrainedModel, single_thread
 from mcti.params.data import MAX_MISSING_GENES
@@ -27,6 +29,11 @@ from mcti.registry.risk_groups import RiskScale
 
 ALL_MEMBERS = "ensemble"
 """Value of the column `model` of a patient that all members predicted."""
+
+CALCULATION = 2
+"""Version of the arithmetic of `Ensemble.predict`: equal model, patient and version give equal bits. Version 1 computed
+the members of a new patient one after the other, version 2 computes them in one pass; risks and survival differ in the
+last digits of float32. Patients whom a single member predicts have the same bits in both."""
 
 
 def assigned_member(patient_id: str, names: Iterable[str]) -> str:
@@ -40,6 +47,10 @@ def assigned_member(patient_id: str, names: Iterable[str]) -> str:
 
 class MissingGenesWarning(UserWarning):
     """An expression table lacks genes of the model; they count as not measured."""
+
+
+class UnseenLevelWarning(UserWarning):
+    """A level of a categorical covariate did not occur in training; it counts as missing."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,20 @@ class Ensemble:
         """The clinical covariates that the model reads; most models read none."""
         return tuple(next(iter(self.members.values())).config.covariates)
 
+    @cached_property
+    def levels(self) -> dict[str, tuple[str, ...]]:
+        """The levels of each categorical covariate that occurred in the training of a member, by its name."""
+        known: dict[str, dict[str, None]] = {}
+        for member in self.members.values():
+            for one in member.config.categories:
+                known.setdefault(one.name, {}).update(dict.fromkeys(one.levels))
+        return {name: tuple(levels) for name, levels in known.items()}
+
+    @property
+    def example_covariates(self) -> dict[str, CovariateValue]:
+        """The covariates of a synthetic patient: 0, or the first level."""
+        return {name: self.levels[name][0] if name in self.levels else 0.0 for name in self.covariates}
+
     @property
     def classes(self) -> tuple[str, ...]:
         """The subtypes that the model predicts."""
@@ -110,14 +135,15 @@ class Ensemble:
         patches: Tensor | None,
         genes: Mapping[str, float | None] | None,
         horizons_months: Sequence[float] | None = None,
-        covariates: Mapping[str, float | None] | None = None,
+        covariates: Mapping[str, CovariateValue] | None = None,
         risk_groups: int = 2,
     ) -> dict[str, Any]:
         """One patient: one row of `mcti predict` and of the server (docs/serving.md).
 
         patches     (N, D) raw features of all slides, or None
         genes       {name: expression}, NaN or None: not measured
-        covariates  {name: value} of the clinical covariates that the model reads, NaN or None: missing
+        covariates  {name: number or level} of the clinical covariates that the model reads, NaN or None: missing;
+                    a level that did not occur in training counts as missing, with an UnseenLevelWarning
 
         risk, S_<months>           mean over the eligible members; risk has no unit, higher is worse
         S_<months>_low, _high      lowest and highest member; None where only one member predicts
@@ -160,7 +186,7 @@ class Ensemble:
         patches: Tensor | None,
         genes: Mapping[str, float | None] | None,
         horizons_months: Sequence[float] | None = None,
-        covariates: Mapping[str, float | None] | None = None,
+        covariates: Mapping[str, CovariateValue] | None = None,
     ) -> dict[str, dict[str, float]]:
         """The prediction of each eligible member, `{member: {risk, S_<months>…}}`; arguments and errors as `predict`.
 
@@ -218,12 +244,34 @@ class Ensemble:
         patches: Tensor | None,
         vector: Tensor | None,
         horizons_months: Sequence[float] | None,
-        covariates: Mapping[str, float | None] | None,
+        covariates: Mapping[str, CovariateValue] | None,
     ) -> dict[str, dict[str, float]]:
         check_ranges(covariates or {}, self.covariates)
+        self.warn_of_unseen_levels(covariates or {})
         horizons = self.horizons_months if horizons_months is None else tuple(horizons_months)
         names = self.eligible_members(patient_id)
+        stacked = self.stacked(names)
+        if stacked is not None:
+            return stacked.predict(patches, vector, horizons, covariates)
         return {name: self.members[name].predict(patches, vector, horizons, covariates) for name in names}
+
+    def stacked(self, names: tuple[str, ...]) -> StackedModels | None:
+        """These members as one network; None for a single member, and where they cannot be one."""
+        if names not in self._stacks:
+            self._stacks[names] = StackedModels.of({name: self.members[name] for name in names})
+        return self._stacks[names]
+
+    @cached_property
+    def _stacks(self) -> dict[tuple[str, ...], StackedModels | None]:
+        return {}
+
+    def warn_of_unseen_levels(self, covariates: Mapping[str, CovariateValue]) -> None:
+        """An UnseenLevelWarning for each level of a patient that did not occur in the training of any member."""
+        for name, levels in self.levels.items():
+            value = covariates.get(name)
+            if isinstance(value, str) and value not in levels:
+                message = f"{name} {value!r} did not occur in training and counts as missing ({', '.join(levels)})"
+                warnings.warn(message, UnseenLevelWarning, stacklevel=2)
 
     def _measured_genes(self, patient_id: str, genes: Mapping[str, float | None] | None) -> Tensor | None:
         """`gene_vector`; None where no gene was measured."""
@@ -232,10 +280,10 @@ class Ensemble:
         return self.gene_vector(patient_id, genes)
 
     def _missing_inputs(
-        self, patches: Tensor | None, vector: Tensor | None, covariates: Mapping[str, float | None] | None
+        self, patches: Tensor | None, vector: Tensor | None, covariates: Mapping[str, CovariateValue] | None
     ) -> list[str]:
         values = [value for name, value in (covariates or {}).items() if name in self.covariates]
-        no_covariate = bool(values) and all(value is None or math.isnan(value) for value in values)
+        no_covariate = bool(values) and all(value is None or value != value for value in values)
         absent = {"slides": patches is None, "genes": vector is None, "clinical": no_covariate}
         return [name for name, is_absent in absent.items() if is_absent]
 
@@ -250,13 +298,13 @@ class Ensemble:
         predictions: Mapping[str, object],
         patches: Tensor | None,
         vector: Tensor | None,
-        covariates: Mapping[str, float | None] | None,
+        covariates: Mapping[str, CovariateValue] | None,
     ) -> float | None:
         """Mean out-of-distribution score over the members that predicted; None where none is defined."""
         patch = mean_patch(patches)
         scores = [
             self.reference_profiles[name].ood_score(
-                patch, vector, self.members[name].fitted, covariates, self.covariates
+                patch, vector, self.members[name].fitted, covariates, self.members[name].config.clinical_inputs
             )
             for name in predictions
             if name in self.reference_profiles

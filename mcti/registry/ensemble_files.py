@@ -111,6 +111,18 @@ def trained_on(folder: Path) -> dict[str, frozenset[str]]:
     return patients
 
 
+def endpoint(folder: Path) -> str | None:
+    """The end point for which the folds were trained, where model.json records it.
+
+    folder  contains fold_*/model.json
+    """
+    for path in fold_folders(folder):
+        record: Mapping[str, Any] = storage.read_json(path / "model.json").get("cohort", {})
+        if "endpoint" in record:
+            return str(record["endpoint"])
+    return None
+
+
 def seen_patients(spec: Mapping[str, Any]) -> frozenset[str]:
     """SHA-256 of the id of each patient that a member learned from: training part, sources and prior; of model.json."""
     records = [spec, *spec.get("sources", ()), spec.get("prior") or {}]

@@ -201,15 +201,19 @@ def no_recalibration_patients(counts: Mapping[str, int]) -> Gate:
     return Gate(name="patients of the recalibration", verdict=verdict, reason=reason, numbers=dict(counts))
 
 
-def approval(approvers: Iterable[str], params: PromoteParams) -> Gate:
-    """`promote.approvals` persons other than the one who registered the version must have approved it."""
+def approval(approvers: Iterable[str], params: PromoteParams, signatures: Sequence[Mapping[str, Any]] = ()) -> Gate:
+    """`promote.approvals` persons other than the one who registered the version must have approved it.
+
+    signatures  records of the electronic signatures among the approvals; the ledger has them
+    """
     names = sorted(set(approvers))
-    counted = f"{len(names)} of {params.approvals} approvals ({', '.join(names) or 'none yet'})"
+    unit = "signed approvals" if params.signed_approvals else "approvals"
+    counted = f"{len(names)} of {params.approvals} {unit} ({', '.join(names) or 'none yet'})"
     enough = len(names) >= params.approvals
-    reason = counted if enough else f"{counted}: run `mcti approve`"
-    return Gate(
-        name="approval", verdict=PASS if enough else NOT_ENOUGH_EVIDENCE, reason=reason, numbers={"approved": names}
-    )
+    command = "mcti approve --meaning TEXT" if params.signed_approvals else "mcti approve"
+    reason = counted if enough else f"{counted}: run `{command}`"
+    numbers = {"approved": names, "signatures": [dict(one) for one in signatures]}
+    return Gate(name="approval", verdict=PASS if enough else NOT_ENOUGH_EVIDENCE, reason=reason, numbers=numbers)
 
 
 def primary_baseline(c_index: Difference, brier: Difference, params: PromoteParams) -> Gate:

@@ -80,6 +80,19 @@ def version_by_number(client: Any, name: str, number: int) -> Any:
         raise DataError(f"no version {number}", f"model {name}", f"known: {known or 'none'}") from None
 
 
+def candidate(client: Any, name: str, number: int | None) -> Any:
+    """Version `number` of `name`; None: the challenger.
+
+    Raises DataError when there is no such version.
+    """
+    if number is not None:
+        return version_by_number(client, name, number)
+    challenger = version_by_alias(client, name, CHALLENGER)
+    if challenger is None:
+        raise DataError("no version has the alias challenger", f"model {name}", "run `mcti register` first")
+    return challenger
+
+
 _ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<number>\d+))")
 
 
@@ -230,5 +243,5 @@ def _example(loaded: "Ensemble") -> Any:
 
     genes = dict.fromkeys(loaded.genes, 0.0)
     row = {"patient_id": ["example"], "genes": [genes], "features": [[[0.0] * loaded.features] * 2]}
-    clinical = {"covariates": [dict.fromkeys(loaded.covariates, 0.0)]} if loaded.covariates else {}
+    clinical = {"covariates": [loaded.example_covariates]} if loaded.covariates else {}
     return pd.DataFrame(row | clinical)

@@ -1,7 +1,8 @@
 """The model as MLflow loads and serves it: this file is logged as code, together with weights and JSON; no pickle.
 
 Input, one row per patient: patient_id, genes ({name: value}), features ([[…], …], N patches of D values, or
-{"shape": [N, D], "float32": base64}), covariates ({name: value}; only for a model that reads clinical covariates).
+{"shape": [N, D], "float32": base64}), covariates ({name: number, or the level of a categorical one}; only
+for a model that reads clinical covariates).
 Output: the columns of `mcti predict` (docs/serving.md), to the bit.
 A request that cannot be answered gets 400 and one line: what, where, hint.
 """
@@ -9,7 +10,7 @@ A request that cannot be answered gets 400 and one line: what, where, hint.
 import base64
 import math
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,8 @@ class ServedModel(PythonModel):  # type: ignore[misc]
         features, patient = row.get("features"), str(row["patient_id"])
         if patient in _EMPTY_IDS:
             raise DataError("patient_id is empty", "the request", "send a non-empty id for each patient")
-        genes, covariates = (_numbers_by_name(row.get(name), name) for name in ("genes", "covariates"))
+        genes = values_by_name(row.get("genes"), "genes")
+        covariates = values_by_name(row.get("covariates"), "covariates", self.ensemble.levels)
         bag = None if _absent(features) else torch.as_tensor(_matrix(features), dtype=torch.float32)
         try:
             return self.ensemble.predict(patient, bag, genes, horizons, covariates, groups)
@@ -121,14 +123,22 @@ def _absent(value: Any) -> bool:
     )
 
 
-def _numbers_by_name(value: Any, name: str) -> dict[str, float | None] | None:
-    """`{name: number}`, None where nothing was sent."""
+def values_by_name(value: Any, name: str, levels: Collection[str] = ()) -> dict[str, Any] | None:
+    """`{name: number}`, None where nothing was sent; levels: names of categorical covariates, whose values are text.
+
+    Raises DataError when the values are no object, or one has the wrong type
+    """
     if _absent(value):
         return None
     hint = f'send {name} as {{"name": 2.5}}, null where not measured'
+    hint += f"; text for {', '.join(levels)}" if levels else ""
     if not isinstance(value, Mapping):
         raise DataError(f"{name} are a {type(value).__name__}, not numbers by name", "the request", hint)
     for key, number in value.items():
+        if key in levels and (isinstance(number, str) or number != number):
+            continue  # NaN: a table of pandas has it in place of a null
+        if key in levels and number is not None:
+            raise DataError(f"{name}: {key!r} is {reprlib.repr(number)}, not a text", "the request", hint)
         if number is not None and not _is_number(number):
             raise DataError(f"{name}: {key!r} is {reprlib.repr(number)}, not a number", "the request", hint)
     return dict(value)

@@ -11,6 +11,7 @@ from mcti import storage
 from mcti.registry import (
     approvals,
     card,
+    electronic_signatures,
     evidence,
     external_validations,
     lineage,
@@ -96,7 +97,14 @@ def _renew_card(cards: Path, folder: Path, tags: Mapping[str, str], record: Reca
 
 def _tags(parent: Any, digest: str, record: RecalibrationRecord) -> dict[str, str]:
     """The tags of the parent that describe its training and evaluation, and those of the recalibration."""
-    excluded = (approvals.APPROVED, approvals.REGISTERED_BY, external_validations.TAG, models.RUN)
+    excluded = (
+        approvals.APPROVED,
+        approvals.REGISTERED_BY,
+        approvals.REGISTERED_USER,
+        electronic_signatures.TAG,
+        external_validations.TAG,
+        models.RUN,
+    )
     kept = {
         key: value for key, value in parent.tags.items() if key.startswith("mcti.") and not key.startswith(excluded)
     }
@@ -109,7 +117,7 @@ def _tags(parent: Any, digest: str, record: RecalibrationRecord) -> dict[str, st
         COHORT: record.cohort,
         COHORT_MD5: record.cohort_md5,
         "mcti.data.recalibration": record.cohort_md5,
-        approvals.REGISTERED_BY: approvals.actor(),
+        **approvals.registrant_tags(),
     }
 
 

@@ -79,7 +79,7 @@ class Server:
         content["headers"] = {**_authorization(), **content.get("headers", {})}
         with self.waiting(url):
             response = self._session.request(
-                method, url, timeout=self._timeout, allow_redirects=_redirects(), **_tls(), **content
+                method, url, timeout=self._timeout, allow_redirects=_redirects(), **tls(), **content
             )
         if response.status_code not in (200, 204):
             with response:
@@ -125,8 +125,16 @@ def _user() -> tuple[str, str]:
     return user, password
 
 
-def _tls() -> dict[str, Any]:
-    """The arguments `verify` and `cert` of `requests`."""
+def user_name() -> str:
+    """The MLflow user that this process is configured with; "" without one."""
+    return _user()[0]
+
+
+def tls() -> dict[str, Any]:
+    """The arguments `verify` and `cert` of `requests`.
+
+    Raises OperationalError when the settings contradict each other.
+    """
     authority, unverified = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH"), _flag("MLFLOW_TRACKING_INSECURE_TLS")
     if authority and unverified:
         what = "MLFLOW_TRACKING_SERVER_CERT_PATH and MLFLOW_TRACKING_INSECURE_TLS are both set"

@@ -6,7 +6,7 @@ LOOSER_ABOVE = ("alpha", "ibs_margin", "calibration_margin", "group_margin", "gr
                 "baseline_ibs_margin", "max_latency_ratio", "max_memory_ratio")  # fmt: skip
 """Settings that are less strict the larger they are."""
 LOOSER_BELOW = ("margin", "looks", "confidence", "min_events", "approvals", "require_contract", "require_baseline",
-                "external")  # fmt: skip
+                "external", "signed_approvals")  # fmt: skip
 """Settings that are less strict the smaller they are; `looks`: fewer looks spend more of alpha each."""
 
 

@@ -86,7 +86,10 @@ def model_metadata(name: str, version: str, served: Ensemble) -> dict[str, Any]:
         {"name": "features", "datatype": "FP32", "shape": [1, -1, served.features]},
     ]
     if served.covariates:
-        inputs.append({"name": "covariates", "datatype": "BYTES", "shape": [-1]})
+        covariates: dict[str, Any] = {"name": "covariates", "datatype": "BYTES", "shape": [-1]}
+        if served.levels:
+            covariates["parameters"] = {"levels": {name: list(levels) for name, levels in served.levels.items()}}
+        inputs.append(covariates)
     types = prediction_columns.column_types(served.horizons_months)
     outputs = [
         {"name": column, "datatype": _OUTPUT_DATATYPES[column_type], "shape": [-1]}

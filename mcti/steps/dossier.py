@@ -32,8 +32,8 @@ class DossierResult(StepResult):
 def dossier(uri: str, out: Path, *, explanations: Location | None = None) -> DossierResult:
     """Write the release dossier of a registered version.
 
-    Reads   uri (models:/NAME@ALIAS or models:/NAME/VERSION), its run's card, evaluation and figures, the ledger;
-            explanations/contributions.csv of `mcti explain` (None: a gap)
+    Reads   uri (models:/NAME@ALIAS or models:/NAME/VERSION), its tags, its run's card, evaluation and figures, the
+            ledger; explanations/contributions.csv of `mcti explain` (None: a gap)
     Writes  out (one self-contained HTML page) and, next to it, the same as JSON with the SBOM
 
     Raises
@@ -76,6 +76,7 @@ def _read(uri: str, explanations: Location | None) -> tuple[DossierSource, dict[
             sbom=read("sbom.json", "card"),
             entries=tuple(ledger.read(version.name)),
             figures=tuple(sorted(pictures)),
+            tags=dict(version.tags),
             examples=() if explanations is None else _examples(explanations),
         )
     return source, pictures

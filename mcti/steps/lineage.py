@@ -10,8 +10,19 @@ from pydantic import BaseModel, ConfigDict
 
 from mcti import pinned, storage, versions
 from mcti.errors import DataError, MctiError, UsageError
-from mcti.registry import ensemble_files, evidence, ledger, models, promotion, tracking, transfer_origin
+from mcti.registry import (
+    approvals,
+    electronic_signatures,
+    ensemble_files,
+    evidence,
+    ledger,
+    models,
+    promotion,
+    tracking,
+    transfer_origin,
+)
 from mcti.registry import lineage as origins
+from mcti.registry.electronic_signatures import UnreadableSignature
 from mcti.steps.result import StepResult
 
 State = Literal["verified", "recorded", "dirty", "unknown", "FAULT"]
@@ -73,6 +84,7 @@ def lineage(address: str, remote: str | None = None) -> LineageResult:
             *_data(version, remote),
             _commit(version),
             *_run(client, version),
+            *_approvals(version),
             _ledger(client, version),
         ]
     result = LineageResult(name=version.name, version=int(version.version), links=tuple(links))
@@ -213,6 +225,22 @@ def _run(client: Any, version: Any) -> list[Link]:
         note = "a name without a digest: it may refer to another image now" if unpinned else ""
         links.append(Link(what=name, value=value or "none", state="recorded" if value else "unknown", note=note))
     return links
+
+
+def _approvals(version: Any) -> list[Link]:
+    """The approvals of the current weights and evaluation, and every electronic signature that was altered."""
+    address, digest = f"models:/{version.name}/{version.version}", version.tags.get(models.DIGEST, "")
+    links, counted = [], approvals.signatures(version)
+    for one in electronic_signatures.read(version.tags):
+        if isinstance(one, UnreadableSignature):
+            links.append(Link(what="approval", value=one.tag, state="FAULT", note=one.reason))
+        elif fault := one.fault(address, digest):
+            links.append(Link(what="approval", value=one.who, state="FAULT", note=fault))
+        elif one in counted:
+            links.append(Link(what="approval", value=one.who, state="verified", note=one.describe()))
+    signed, note = {one.who for one in counted}, "without an electronic signature"
+    named = [who for who in approvals.approvers(version) if who not in signed]
+    return links + [Link(what="approval", value=who, state="recorded", note=note) for who in named]
 
 
 def _ledger(client: Any, version: Any) -> Link:

@@ -19,7 +19,6 @@ from mcti.evaluation import decay
 from mcti.evaluation.comparison import Interval, finite
 from mcti.evaluation.decay import Decay
 from mcti.model import reference_profile
-from mcti.model.reference_profile import ReferenceProfile
 from mcti.model.trained import survival_column
 from mcti.monitoring import drift, history, monitoring_html, prometheus, rules
 from mcti.monitoring.drift import Family, MemberRisks
@@ -158,7 +157,8 @@ def monitor(
     with tempfile.TemporaryDirectory(prefix="mcti-monitor-") as scratch:
         loaded = ensemble_files.load(models.fetch(model, Path(scratch, "model")))
         registered = monitoring_history.find(model, Path(scratch, "evidence"))
-    profile = _reference_profile(loaded, model)
+    member = _reference_member(loaded, model)
+    profile, inputs = loaded.reference_profiles[member], loaded.members[member].config.clinical_inputs
     data = load_dataset(cohort, features)
     loaded.check_features(data.provenance, str(features))
     new = [bag for name, bag in sorted(data.bags.items()) if not loaded.is_development_patient(name)]
@@ -166,7 +166,7 @@ def monitor(
     risks = MemberRisks(
         {name: member.risk for name, member in loaded.reference_profiles.items()}, predictions.by_member
     )
-    families = drift.compare(profile, reference_profile.column_values(new, data.genes), risks, params)
+    families = drift.compare(profile, reference_profile.column_values(new, data.genes, inputs), risks, params)
     performance = _performance(new, predictions, _registered_uno_c(evaluation, registered), params)
     events = sum(bag.event for bag in new)
     age = None if registered is None else registered.age_days
@@ -231,8 +231,8 @@ class _Report:
         )
 
 
-def _reference_profile(loaded: Ensemble, model: str) -> ReferenceProfile:
-    """The reference profile of the member with the most training patients.
+def _reference_member(loaded: Ensemble, model: str) -> str:
+    """The member with the most training patients, whose reference profile is used.
 
     The profile of one member, because the training parts overlap and the distribution of their union cannot be
     computed from the profiles without interpolation on the quantile grids.
@@ -240,7 +240,7 @@ def _reference_profile(loaded: Ensemble, model: str) -> ReferenceProfile:
     if len(loaded.reference_profiles) < len(loaded.members):
         hint = "train and register the model again"
         raise DataError("the model has no reference profile of its training patients", model, hint)
-    return max(loaded.reference_profiles.values(), key=lambda profile: profile.patients)
+    return max(loaded.reference_profiles, key=lambda name: loaded.reference_profiles[name].patients)
 
 
 def _predict(loaded: Ensemble, new: Sequence[PatientBag], genes: tuple[str, ...], progress: Progress) -> Predictions:
@@ -249,7 +249,7 @@ def _predict(loaded: Ensemble, new: Sequence[PatientBag], genes: tuple[str, ...]
     for done, bag in enumerate(new, start=1):
         try:
             rows = loaded.member_predictions(
-                bag.patient_id, bag.patches, expression_by_gene(bag, genes), covariates=bag.covariates
+                bag.patient_id, bag.patches, expression_by_gene(bag, genes), covariates=bag.clinical
             )
         except MctiError as error:
             raise error.with_patient(bag.patient_id) from error

@@ -86,7 +86,7 @@ def _write_pool(params: TrainParams, covariates: Sequence[str], out: Path, *, ke
     facts = [CohortFacts.read(one.cohort, one.features, params.modalities) for one in params.sources]
     files = check_pool(facts, covariates)
     cohorts = [_read(one, keep=keep) for one in files]
-    pooled = pool([cohort for cohort, _ in cohorts])
+    pooled = pool([cohort for cohort, _ in cohorts], covariates)
     with storage.replacing(out / "cohort") as draft:
         draft.mkdir(parents=True)
         tables.write(pooled, draft)

@@ -172,7 +172,7 @@ def _tags(digest: str, evidence: Evidence, model_card: Mapping[str, Any]) -> dic
         "mcti.target_patch_size": str(features.get("target_patch_size", card.GAP)),
         "mcti.tissue": str(features.get("tissue_method", card.GAP)),
         **{f"mcti.licence.{subject}": licence for subject, licence in model_card["licences"].items()},
-        approvals.REGISTERED_BY: approvals.actor(),
+        **approvals.registrant_tags(),
     }
     return {**tags, **data, **({"mcti.notice": evidence.notice} if evidence.notice else {})}
 

@@ -98,6 +98,7 @@ def _cohort_data(folder: Path, info: tables.CohortInfo, blocks: ExpressionBlocks
         event_confirmed=info.event_confirmed,
         no_followup=sum(patient.reason == NO_FOLLOWUP for patient in info.attrition),
         shared_pairs=shared_pairs,
+        ordered_levels=info.ordered_levels,
     )
 
 

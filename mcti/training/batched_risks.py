@@ -36,7 +36,7 @@ def batched_risks(model: TrainedModel, bags: Sequence[PatientBag]) -> list[float
 
 
 def _risks(model: TrainedModel, bags: Sequence[PatientBag]) -> list[float]:
-    batch = collate(bags, model.fitted, sys.maxsize, (0,), model.config.covariates)
+    batch = collate(bags, model.fitted, sys.maxsize, (0,), model.config.clinical_inputs)
     flags = {}
     if model.config.missing:
         flags = {"slides_present": batch.slides_present, "genes_present": batch.genes_present}

@@ -1,13 +1,13 @@
 """Inputs of the ridge Cox model as tables, for a training part and for the sources of transfer."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from mcti.dataset.bags import PatientBag, covariate_table
-from mcti.dataset.scaling import fit_feature_scale, fit_scale
+from mcti.dataset.scaling import fit_clinical_scale, fit_feature_scale, fit_scale
+from mcti.model.categories import indicator_positions
 from mcti.model.clinical import read_covariates
 from mcti.model.cox_branch import moments
 from mcti.model.presets import ModelConfig
@@ -22,14 +22,15 @@ of the patches) and, where the model reads any, covariates. A patient without a 
 
 
 def cox_inputs(fitted: Fitted, config: ModelConfig, bags: Sequence[PatientBag]) -> Tables:
-    """genes (n, G), slides (n, 2 D_in) and covariates (n, 2V) of these patients, standardised by `fitted`."""
+    """genes (n, G), slides (n, 2 D_in) and covariates (n, V + C) of these patients, standardised by `fitted`."""
     genes, slides = (name in config.modalities for name in ("genes", "slides"))
     gene_rows = [_gene_row(fitted, b.genes) if genes and b.genes is not None else None for b in bags]
     slide_rows = [_slide_row(fitted, config, b.patches) if slides and b.patches is not None else None for b in bags]
     tables = {"genes": _filled(gene_rows, len(config.genes)), "slides": _filled(slide_rows, 2 * config.features)}
     if config.covariates:
-        raw = covariate_table(bags, config.covariates)
-        tables["covariates"] = read_covariates(fitted.covariates.standardised(raw)).double()
+        raw = covariate_table(bags, config.clinical_inputs)
+        indicators = indicator_positions(config.clinical_inputs)
+        tables["covariates"] = read_covariates(fitted.covariates.standardised(raw), indicators).double()
     return tables
 
 
@@ -40,17 +41,14 @@ def source_inputs(config: ModelConfig, bags: Sequence[PatientBag], gene_transfor
 
     A covariate that no patient of the source has is missing for all of them.
     """
-    bags = [dataclasses.replace(bag, covariates=_read_by(config, bag)) for bag in bags]
+    bags = [bag.with_inputs(config.clinical_inputs) for bag in bags]
     genes = torch.stack([bag.genes for bag in bags if bag.genes is not None] or [torch.zeros(len(config.genes))])
     patches = [bag.patches for bag in bags if bag.patches is not None and "slides" in config.modalities]
     features = fit_feature_scale(patches or [torch.zeros(1, config.features)])
-    covariates = covariate_table(bags, config.covariates) if config.covariates else torch.zeros(1, 0)
-    scales = (fit_scale(genes, gene_transform), features, (), fit_scale(covariates))
+    inputs = config.clinical_inputs
+    covariates = covariate_table(bags, inputs) if inputs else torch.zeros(1, 0)
+    scales = (fit_scale(genes, gene_transform), features, (), fit_clinical_scale(covariates, inputs))
     return cox_inputs(Fitted(*scales), config, bags)
-
-
-def _read_by(config: ModelConfig, bag: PatientBag) -> dict[str, float | None]:
-    return {name: bag.covariates.get(name) for name in config.covariates}
 
 
 def _gene_row(fitted: Fitted, genes: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ Joint fit     one half-whitened ridge fit on the training part and the sources, 
 Prior         the score of a registered model is an offset of the fits; its weight is chosen
 Choice        by the partial likelihood of held-out scores of inner folds of the training part, times one fitted slope;
               no transfer is among the choices. The chosen score is multiplied by its slope (van Houwelingen 2000, Stat.
-              Med. 19:3401-3415), so that inputs without information have no influence.
+              Med. 19:3401-3415), so that inputs without information have little influence. The slope is shrunk to 1:
+              few events estimate it badly.
 
 docs/decisions/0007-transfer-cox.md contains the measurements that the numbers of this module follow from.
 """
@@ -28,15 +29,19 @@ _log = logging.getLogger(__name__)
 
 PENALTIES = {WHITENED: 300.0, HALF_WHITENED: 100.0}
 """Ridge penalty of each kind of axes, in units of events; fixed, as a choice inside the training part ranked worse."""
-SOURCE_WEIGHTS = (0.25, 0.0, 0.1, 1.0)
-"""Weights of the likelihood of each source relative to that of the training part, to choose from; 0: no transfer."""
-PRIOR_WEIGHTS = (0.5, 0.0, 0.25, 1.0)
-"""Weights of the score of a prior to choose from; 0: no transfer."""
+SOURCE_WEIGHTS = {0.25: 0.0, 0.0: 3.0, 1.0: 1.0}
+"""Weights of the likelihood of each source relative to that of the training part, to choose from; 0: no transfer. The
+value is the gain in log partial likelihood from which a weight replaces the favoured one, that of value 0. No transfer
+has the largest: with 25 to 60 events it is often chosen by chance, and costs most."""
+PRIOR_WEIGHTS = {0.5: 0.0, 0.0: 3.0, 0.25: 1.0, 1.0: 1.0}
+"""Weights of the score of a prior to choose from, likewise; 0: no transfer."""
 OWN_SHARE = 0.25
 """Share of the own score that is added to that of a joint fit."""
-MARGIN = 1.0
-"""Gain in log partial likelihood from which another choice replaces the favoured one: one parameter's worth of AIC."""
+SLOPE_EVENTS = 50.0
+"""Events that the slope 1 counts for, next to those of the training part; estimates of 25 events were 0 to 2."""
 LARGEST_SLOPE = 3.0
+NO_CHOICE = {0.0: 0.0}
+"""Without sources, or without a prior."""
 
 
 @dataclass(frozen=True)
@@ -83,21 +88,35 @@ def fit_score(target: Part, sources: Sequence[Part], prior: Ratios | None, seed:
     fits = _Fits(target, scaled, prior, cox.inner_folds(target.event, cox.INNER_FOLDS, seed))
     alone = fits.own_score(0.0)
     joint = _Joint.fit(scaled, sources) if sources else None
-    weights = list(itertools.product(SOURCE_WEIGHTS if sources else (0.0,), PRIOR_WEIGHTS if prior else (0.0,)))
+    margins = margins_of(SOURCE_WEIGHTS if sources else NO_CHOICE, PRIOR_WEIGHTS if prior else NO_CHOICE)
+    weights = list(margins)
     candidates = [fits.candidate(joint, pair, alone) for pair in weights]
-    chosen = favoured_or_better([fits.gain(one) for one in candidates])
+    chosen = favoured_or_better([fits.gain(one) for one in candidates], list(margins.values()))
     slope = fits.slope(candidates[chosen])
     source_weight, prior_weight = weights[chosen]
-    text = "%s: Cox model with source weight %g, prior weight %g, slope %.2f"
-    _log.info(text, where, source_weight, prior_weight, slope)
+    weights_text = _weights_text(source_weight if sources else None, prior_weight if prior else None)
+    _log.info("%s: Cox model with %sslope %.2f", where, weights_text, slope)
     ratios = {name: slope * values for name, values in candidates[chosen].ratios.items()}
     return Score(ratios, {"source_weight": source_weight, "prior_weight": prior_weight, "slope": slope})
 
 
-def favoured_or_better(gains: Sequence[float]) -> int:
-    """The position of the largest of gains (k,), or 0 unless it exceeds the first one by more than the MARGIN."""
-    best = int(np.argmax(gains))
-    return best if gains[best] > gains[0] + MARGIN else 0
+def _weights_text(source_weight: float | None, prior_weight: float | None) -> str:
+    """The chosen weights for the log; None: there was nothing to choose."""
+    named = {"source weight": source_weight, "prior weight": prior_weight}
+    return "".join(f"{name} {weight:g}, " for name, weight in named.items() if weight is not None)
+
+
+def margins_of(
+    source_weights: Mapping[float, float], prior_weights: Mapping[float, float]
+) -> dict[tuple[float, float], float]:
+    """Pairs of weights of sources and prior, the favoured one first -> the gain from which a pair replaces it."""
+    pairs = itertools.product(source_weights.items(), prior_weights.items())
+    return {(source, prior): margin + other for (source, margin), (prior, other) in pairs}
+
+
+def favoured_or_better(gains: Sequence[float], margins: Sequence[float]) -> int:
+    """The position of the largest of gains (k,) less margins (k,); of equal ones the first, whose margin is 0."""
+    return int(np.argmax(np.asarray(gains) - np.asarray(margins)))
 
 
 def strata_of(design: Design, scaled: Sequence[Scaled], parts: Sequence[Part]) -> list[cox.Stratum]:
@@ -112,9 +131,9 @@ def slope_of(scores: Sequence[FloatArray], parts: Sequence[Part]) -> float:
     if sd < 1e-9:
         return 0.0
     rows = zip(scores, parts, strict=True)
-    strata = [cox.Stratum(values[:, None] / sd, part.event, part.time_months) for values, part in rows]
-    # The penalty of one event keeps the slope finite where few events are ordered perfectly.
-    return float(np.clip(cox.stratified_coefficients(strata, 1.0)[0] / sd, 0.0, LARGEST_SLOPE))
+    strata = [cox.Stratum(values[:, None] / sd, part.event, part.time_months, values) for values, part in rows]
+    # With the score as offset the coefficient is the deviation of the slope from 1, which is what the penalty shrinks.
+    return float(np.clip(1 + cox.stratified_coefficients(strata, SLOPE_EVENTS)[0] / sd, 0.0, LARGEST_SLOPE))
 
 
 class _Joint:

@@ -125,7 +125,7 @@ def _inner_task(task: Task, bags: list[PatientBag], number: int) -> Task:
     if len(fitted.features.mean) != config.features:  # no patient of the part has slides
         fitted = dataclasses.replace(fitted, features=task.fitted.features)
     if config.covariates:
-        fitted = dataclasses.replace(fitted, covariates=fit_covariates(bags, config.covariates))
+        fitted = dataclasses.replace(fitted, covariates=fit_covariates(bags, config.clinical_inputs))
     key = (*task.seed_key, "fine-tuning", number)
     where = f"{task.where}, inner fold {number + 1} of the fine-tuning"
     return Task(bags, fitted, config, params, key, where)
@@ -137,8 +137,8 @@ def survival_losses(model: TrainedModel, bags: Sequence[PatientBag], params: Tra
     objective = Objective(bags, model.fitted, model.config, settings, torch.device("cpu"))
     values = []
     for bag in bags:
-        logits = model.output(bag.patches, bag.genes, bag.covariates).hazard_logits
-        batch = collate([bag], model.fitted, 1, (0,), model.config.covariates)
+        logits = model.output(bag.patches, bag.genes, bag.clinical).hazard_logits
+        batch = collate([bag], model.fitted, 1, (0,), model.config.clinical_inputs)
         values.append(objective.likelihood(logits, batch).double())
     return torch.cat(values)
 

@@ -87,8 +87,10 @@ def _matched(member: TrainedModel, config: ModelConfig, same_encoder: bool) -> d
     slides = torch.cat([branch.features, branch.spreads]) if usable else torch.zeros(2 * config.features)
     ratios = {"genes": _by_name(branch.genes, read.genes, config.genes), "slides": slides.double()}
     if config.covariates:
-        parts = branch.covariates.chunk(2)  # of the values and of the indicators of missing values
-        ratios["covariates"] = torch.cat([_by_name(part, read.covariates, config.covariates) for part in parts])
+        # Of the columns, then of the indicators of missing values.
+        values, missing = torch.split(branch.covariates, [len(read.clinical_columns), len(read.covariates)])
+        columns = _by_name(values, read.clinical_columns, config.clinical_columns)
+        ratios["covariates"] = torch.cat([columns, _by_name(missing, read.covariates, config.covariates)])
     return ratios
 
 

@@ -50,7 +50,7 @@ def predict(
     rows = []
     for bag in bags:
         try:
-            rows.append(model.predict(bag.patches, bag.genes, horizons, bag.covariates, subtypes=subtypes))
+            rows.append(model.predict(bag.patches, bag.genes, horizons, bag.clinical, subtypes=subtypes))
         except MctiError as error:
             raise error.with_patient(bag.patient_id) from error
     return rows
@@ -68,7 +68,7 @@ def predict_regimes(model: TrainedModel, bags: Sequence[PatientBag], horizons: S
         if bag.patches is not None and bag.genes is not None:
             inputs = {"slides_only": (bag.patches, None), "genes_only": (None, bag.genes)}
             for regime, (patches, genes) in inputs.items():
-                prediction = model.predict(patches, genes, horizons, bag.covariates)
+                prediction = model.predict(patches, genes, horizons, bag.clinical)
                 rows.append({"patient_id": bag.patient_id, "regime": regime, **prediction})
     return rows
 
@@ -128,7 +128,7 @@ def _record(
     hashes = {hashed(bag.patient_id): bag for bag in train_bags}
     sample = [hashes[name] for name in sorted(hashes)[:REFERENCE_PATIENTS]]
     train_risks = batched_risks(model, sample)
-    events, genes, covariates = sum(bag.event for bag in train_bags), model.config.genes, model.config.covariates
+    events, genes, covariates = sum(bag.event for bag in train_bags), model.config.genes, model.config.clinical_inputs
     reference = ReferenceProfile.fit(train_bags, genes, events, model.fitted, risks, train_risks, covariates)
     return {
         **model.spec(),

@@ -17,6 +17,7 @@ from mcti.dataset.scaling import fit_covariates, fit_inputs
 from mcti.dataset.sources import NO_TRANSFER, Transfer
 from mcti.dataset.splits import FoldSplit
 from mcti.errors import DataError
+from mcti.model.categories import Category
 from mcti.model.presets import ModelConfig, preset
 from mcti.model.trained import TrainedModel, select_modalities
 from mcti.params import TrainParams
@@ -127,7 +128,7 @@ def prepare(
     fitted = fit_inputs(bags, params.bins, len(data.genes), params.gene_transform)
     config = configure(data, bags, params, features=len(fitted.features.mean))
     if config.covariates:
-        fitted = dataclasses.replace(fitted, covariates=fit_covariates(bags, config.covariates))
+        fitted = dataclasses.replace(fitted, covariates=fit_covariates(bags, config.clinical_inputs))
     task = Task(bags, fitted, config, params, seed_key, where, validation, transfer.sources, transfer.prior)
     return dataclasses.replace(task, by_cohort=transfer.by_cohort)
 
@@ -181,13 +182,28 @@ def configure(data: Dataset, bags: Sequence[PatientBag], params: TrainParams, fe
     modalities = [name for name, present in (("slides", slides), ("genes", genes)) if present]
     architecture = {"missing": missing, "modalities": modalities}
     architecture |= params.architecture.changes()
-    return preset(
+    config = preset(
         params.preset,
         features=features,
         genes=data.genes,
         classes=data.classes,
         bins=params.bins.count,
         **architecture,
+    )
+    return dataclasses.replace(config, categories=learn_categories(config.covariates, bags, data.ordered))
+
+
+def learn_categories(
+    names: Sequence[str], bags: Sequence[PatientBag], ordered: Mapping[str, tuple[str, ...]]
+) -> tuple[Category, ...]:
+    """The levels of the categorical covariates among `names` in a training part; ordered: levels of ordered scales.
+
+    Raises DataError as `Category.learn`.
+    """
+    texts = [name for name in names if any(name in bag.categories for bag in bags)]
+    where = "the training part"
+    return tuple(
+        Category.learn(name, [bag.categories.get(name) for bag in bags], ordered.get(name, ()), where) for name in texts
     )
 
 
@@ -211,7 +227,14 @@ def identify(
         "names": names,
         "code": code_digest(),
         **transfer_digests(transfer),
+        **_orders(data, covariates),
     }
     settings = result_settings("train", params)
     settings = {name: value for name, value in settings.items() if name not in {"sources", "prior"}}
     return {"fold": fold, "digests": digests, "params": settings}
+
+
+def _orders(data: Dataset, covariates: Sequence[str]) -> dict[str, str]:
+    """The order of the levels that the model reads, as text; empty where no covariate is ordered."""
+    read = {name: list(data.ordered[name]) for name in sorted(covariates) if name in data.ordered}
+    return {"ordered_levels": storage.text_md5(storage.to_json(read))} if read else {}

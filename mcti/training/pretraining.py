@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mcti.dataset.bags import Dataset, PatientBag, check_training_part, covariate_table
 from mcti.dataset.batches import Batch, collate
 from mcti.dataset.sampling import seeded_generator
-from mcti.dataset.scaling import axis_inputs, fit_axes_to, fit_inputs, fit_scale
+from mcti.dataset.scaling import axis_inputs, fit_axes_to, fit_clinical_scale, fit_inputs
 from mcti.dataset.time_bins import base_hazard
 from mcti.errors import DataError
 from mcti.model.cohort_networks import CohortNetworks
@@ -173,7 +173,7 @@ class PretrainingRun(Run):
     def _collate(self, bags: list[PatientBag], epoch: int) -> Batch:
         cohort = self.cohorts[self.cohort_of[bags[0].patient_id]]
         key = (self.params.seed, epoch)
-        return collate(bags, cohort.fitted, self.state.bag_cap, key, cohort.config.covariates)
+        return collate(bags, cohort.fitted, self.state.bag_cap, key, cohort.config.clinical_inputs)
 
     def _epoch_c_index(self, bags: list[PatientBag]) -> float:
         """Mean of the C of the cohorts in which it is defined."""
@@ -251,10 +251,9 @@ def _cohort(name: str, data: Dataset, shared: ModelConfig, params: TrainParams) 
     classes = tuple(data.classes[position] for position in used)
     renamed = [
         dataclasses.replace(
-            bag,
+            bag.with_inputs(shared.clinical_inputs),
             patient_id=f"{name}/{bag.patient_id}",
             subtype=used.index(bag.subtype),
-            covariates={covariate: bag.covariates.get(covariate) for covariate in shared.covariates},
         )
         for bag in sorted(bags, key=lambda bag: bag.patient_id)
     ]
@@ -269,6 +268,7 @@ def _cohort(name: str, data: Dataset, shared: ModelConfig, params: TrainParams) 
         )
         fitted = dataclasses.replace(fitted, features=features)
     if shared.covariates:
-        scale = fit_scale(covariate_table(renamed, shared.covariates))
+        inputs = shared.clinical_inputs
+        scale = fit_clinical_scale(covariate_table(renamed, inputs), inputs)
         fitted = dataclasses.replace(fitted, covariates=scale)
     return SourceCohort(name, tuple(renamed), fitted, dataclasses.replace(shared, classes=classes))

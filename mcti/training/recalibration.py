@@ -66,7 +66,7 @@ def curves(model: TrainedModel, bags: Sequence[PatientBag], edges: Sequence[floa
     rows = []
     for bag in bags:
         with torch.inference_mode():
-            survival = model.output(bag.patches, bag.genes, bag.covariates).survival.double()
+            survival = model.output(bag.patches, bag.genes, bag.clinical).survival.double()
         rows.append(survival_at(survival, model.fitted.edges, edges[1:], model.config.head)[0])
     return torch.stack(rows)
 

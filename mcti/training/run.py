@@ -206,7 +206,7 @@ class Run:
     def _collate(self, bags: list[PatientBag], epoch: int) -> Batch:
         """The patients of a part as a standardised batch, with the patches drawn for this epoch."""
         key = (self.params.seed, epoch)
-        return collate(bags, self.task.fitted, self.state.bag_cap, key, self.task.config.covariates)
+        return collate(bags, self.task.fitted, self.state.bag_cap, key, self.task.config.clinical_inputs)
 
     def _terms(
         self, chosen: list[PatientBag], rows: Sequence[int], epoch: int, pairs: tuple[Tensor, Tensor] | None
@@ -250,7 +250,7 @@ class Run:
         with torch.no_grad():
             for bag in self.task.validation:
                 longest = _length(bag, sys.maxsize)
-                batch = collate([bag], self.task.fitted, longest, (0,), self.task.config.covariates)
+                batch = collate([bag], self.task.fitted, longest, (0,), self.task.config.clinical_inputs)
                 batch = batch.to(self.device)
                 output = self.objective.forward(net, batch)
                 total += float(self.objective.likelihood(output.hazard_logits, batch))

@@ -1,4 +1,4 @@
-"""A rule on the sources of transfer: no folder of the machine that compiles, which a pod cannot read."""
+"""A rule on other cohorts, sources of transfer and external test: no folder of the machine that compiles."""
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -10,16 +10,26 @@ from pipelines.checks.rule import Rule
 
 
 def unreadable(document: Document, cluster: ClusterParams) -> Iterator[str]:
-    """Addresses of train.sources that are folders outside the mounted claims."""
+    """Addresses of train.sources and of the external cohort that are folders outside the mounted claims."""
+    for name, address in (*_sources(document), *_external(document)):
+        if address and not storage.is_s3(address) and not _is_mounted(address, cluster):
+            hint = "publish it with `mcti data publish`, and write its dvc+s3:// address"
+            yield f"{name} {address!r} is a folder that no pod can read: {hint}"
+
+
+def _sources(document: Document) -> Iterator[tuple[str, str | None]]:
+    """Settings and their addresses, from the default of the parameter `train`."""
     declared = document.component("root").get("inputDefinitions", {}).get("parameters", {})
     train = json_value(declared.get("train", {}).get("defaultValue"))
-    sources = train.get("sources", ()) if isinstance(train, dict) else ()
-    for number, source in enumerate(sources):
-        for key in ("cohort", "features"):
-            address = source.get(key)
-            if address and not storage.is_s3(address) and not _is_mounted(address, cluster):
-                hint = "publish it with `mcti data publish`, and write its dvc+s3:// address"
-                yield f"train.sources.{number}.{key} {address!r} is a folder that no pod can read: {hint}"
+    for number, source in enumerate(train.get("sources", ()) if isinstance(train, dict) else ()):
+        yield from ((f"train.sources.{number}.{key}", source.get(key)) for key in ("cohort", "features"))
+
+
+def _external(document: Document) -> Iterator[tuple[str, str | None]]:
+    """The same of the task `test`, whose addresses are constants."""
+    for task in document.tasks():
+        if task.name == "test":
+            yield from ((f"test.{key}", document.value(task, key)) for key in ("cohort", "features"))
 
 
 def _is_mounted(folder: str, cluster: ClusterParams) -> bool:
@@ -30,7 +40,7 @@ def _is_mounted(folder: str, cluster: ClusterParams) -> bool:
 RULES = (
     Rule(
         "readable-sources",
-        "search, train and pretrain stop with an error: a pod reads only S3 and the folders of cluster.claims",
+        "search, train, pretrain and test stop with an error: a pod reads only S3 and the folders of cluster.claims",
         "Kubernetes 1.35: a pod has the files of its image and of its volumes",
         unreadable,
     ),

@@ -46,3 +46,20 @@ def test_invalid_duplicated_and_misspelled_ids_are_refused():
         labels.check_unique(["a", "a"], address)
     with pytest.raises(DataError, match="'A' is written 'a' in clinical"):
         labels.check_same_spelling(["A"], ["a"], address, "clinical")
+
+
+STAGES = ("I", "II", "III")
+
+
+def test_levels_are_text_also_where_they_are_numbers_and_cells_are_replaced():
+    assert labels.levels(table("1", " 2 ", "NA"), "x", {}).tolist() == ["1", "2", None]
+    cells = {"Stage IIA": "II", "Stage X": None, "NA": "III"}
+    assert labels.levels(table("Stage IIA", "I", "Stage X", "NA", ""), "x", cells, STAGES).tolist() == [
+        "II", "I", None, "III", None,
+    ]  # fmt: skip
+
+
+def test_a_cell_outside_an_ordered_scale_is_refused_with_its_address():
+    with pytest.raises(DataError, match=r"x is 'IV', not one of I, II, III in f, row 3, column x: map it"):
+        labels.levels(table("I", "IV"), "x", {}, STAGES)
+    assert labels.levels(table("I", "IV"), "x", {}).tolist() == ["I", "IV"]

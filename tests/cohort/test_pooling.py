@@ -83,3 +83,21 @@ def test_aligned_counts_are_not_negative():
     aligned = align({"one": one, "other": other}, "counts")
     assert (aligned["g"] >= 0).all()
     assert aligned.loc[one.index, "g"].median() > 2 * one["g"].median()
+
+
+def test_a_pool_has_the_categories_that_the_training_reads_in_one_order(tmp_path):
+    def staged(name, prefix, stage, order):
+        one = named(tmp_path / name, name, prefix)
+        patients = one.tables.patients.assign(stage=stage, grade="low")
+        info = one.tables.info.model_copy(update={"ordered_levels": {"stage": order}})
+        return named(tmp_path / f"{name} again", name, prefix, patients=patients, info=info)
+
+    cohorts = [staged("one", "A", "I", ("I", "II")), named(tmp_path, "other", "B")]
+    pooled = pool(cohorts, ("age", "stage"))
+    assert pooled.patients.groupby("cohort")["stage"].agg(lambda column: column.notna().sum()).to_dict() == {
+        "one": 12, "other": 0,
+    }  # fmt: skip
+    assert "grade" not in pooled.patients
+    assert pooled.info.ordered_levels == {"stage": ("I", "II")}
+    with pytest.raises(DataError, match="levels of stage are"):
+        pool([cohorts[0], staged("third", "C", "II", ("II", "I"))], ("stage",))

@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from mcti import s3, storage
 from mcti.cohort import tables
@@ -87,3 +88,49 @@ def test_every_layout_is_read_from_s3_as_from_a_folder(tmp_path, servers_of, lay
     assert [w.replace(str(tmp_path / "local-source"), f"s3://mcti-data/{layout}") for w in local.warnings] == list(
         fetched.warnings
     )
+
+
+ENDPOINTS = {"OS": {"time_months": "OS_days", "event": "OS"}, "DFI": {"time_months": "DFI_days", "event": "DFI"}}
+TWO_ENDPOINTS = (
+    "patient_id,site,age,is_female,subtype,OS_days,OS,DFI_days,DFI,stage\n"
+    "a,x,50,1,k,365.25,1,30.4375,1,I\nb,x,60,1,k,730.5,0,,,II\nc,x,70,0,k,1461,0,60.875,0,I\n"
+)
+
+
+def read_endpoint(folder, endpoint, **changes):
+    write_files(folder, {"c.csv": TWO_ENDPOINTS, "g.csv": "patient_id,G\na,1\nb,2\nc,3\n"})
+    settings = {"endpoint": endpoint, "endpoints": ENDPOINTS, "time_unit": "days"} | changes
+    out = folder / f"{endpoint} cohort"
+    ingest(folder / "c.csv", folder / "g.csv", None, IngestParams.model_validate(settings), out)
+    return tables.read_patients(out), tables.read_info(out)
+
+
+def test_one_of_several_endpoints_is_read_and_no_outcome_is_a_covariate(tmp_path):
+    patients, info = read_endpoint(tmp_path, "OS")
+    assert patients["time_months"].tolist() == [12.0, 24.0, 48.0]
+    assert patients["event"].tolist() == [1, 0, 0]
+    assert (info.endpoint, info.covariates) == ("OS", ("stage",))
+    patients, info = read_endpoint(tmp_path, "DFI")
+    assert patients["time_months"].tolist() == [1.0, 2.0]
+    assert (info.endpoint, info.covariates) == ("DFI", ("stage",))
+    assert [(one.patient_id, one.reason) for one in info.attrition] == [("b", "no follow-up")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"endpoint": "PFI"}, "ingest.endpoints lists OS, DFI: add its columns"),
+        ({"format": "xena"}, "format xena finds the columns by `endpoint`"),
+        ({"columns": {"event": "OS"}}, "ingest.endpoints names this column"),
+        ({"covariates": ["stage", "DFI"]}, "an outcome of ingest.endpoints is no covariate"),
+    ],
+)
+def test_settings_that_contradict_the_endpoints_are_refused(changes, message):
+    with pytest.raises(ValidationError, match=message):
+        IngestParams.model_validate({"endpoints": ENDPOINTS} | changes)
+
+
+def test_a_misspelled_column_of_any_endpoint_is_named(tmp_path):
+    endpoints = ENDPOINTS | {"DFI": {"time_months": "DFI_day", "event": "DFI"}}
+    with pytest.raises(DataError, match=r"'DFI_day', set in ingest.endpoints.DFI, is missing .*did you mean DFI_days"):
+        read_endpoint(tmp_path, "OS", endpoints=endpoints)

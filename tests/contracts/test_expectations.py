@@ -53,6 +53,16 @@ def censored_early(share):
     return whole("patients", time_months=times)
 
 
+def staged(order, last, count=20):
+    """A covariate stage of this order, I but for `count` patients with the level `last`."""
+
+    def change(data, rng):
+        stages = ["I"] * (len(data.patients) - count) + [last] * count
+        return replace(data, patients=data.patients.assign(stage=stages), ordered_levels={"stage": order})
+
+    return change
+
+
 def flipped(data, rng):
     """The censoring flag of MCAT's layout used as the event flag."""
     return replace(data, patients=data.patients.assign(event=1 - data.patients["event"]))
@@ -217,6 +227,8 @@ MUTATIONS = [
     Mutation("followup_known", without_followup(20), without_followup(15)),
     Mutation("columns_filled", put("patients", "age", float("nan"), rows=33),
              put("patients", "age", float("nan"), rows=32)),
+    Mutation("levels_of_ordered", staged(["I", "II"], "III"), staged(["I", "II", "III"], "III")),
+    Mutation("levels_frequent", staged(["I", "II"], "II", 9), staged(["I", "II"], "II", 10)),
     Mutation("genes_finite", gene_cells(np.inf, 0.01), gene_cells(1e30, 0.01)),
     Mutation("genes_finite", gene_cells(-np.inf, 0.01), gene_cells(-1e30, 0.01)),
     Mutation("genes_have_values", gene_cells(np.nan, 1.0), gene_cells(np.nan, 0.9)),

@@ -6,6 +6,7 @@ import torch
 
 from mcti.dataset.bags import Dataset, PatientBag, SlideTiles, TilePosition, check_training_part, digest
 from mcti.errors import DataError
+from mcti.model.categories import Category
 from tests.training import factories
 
 
@@ -83,3 +84,18 @@ def test_a_patient_outside_the_cohort_is_named():
     assert [bag.patient_id for bag in data.select(["P-002", "P-000"], "fold 1")] == ["P-002", "P-000"]
     with pytest.raises(DataError, match="patient 'P-9' is not in the cohort in fold 1"):
         data.select(["P-000", "P-9"], "fold 1")
+
+
+def test_the_covariates_of_another_cohort_count_only_in_the_form_that_the_model_reads():
+    stage = Category(name="stage", levels=("I", "II"), ordered=True)
+    bag = dataclasses.replace(two_slide_bag(), covariates={"age": 60.0, "stage": 2.0}, categories={"grade": "low"})
+    read = bag.with_inputs(("age", "grade", stage))
+    assert (read.covariates, read.categories) == ({"age": 60.0, "grade": None}, {"stage": None})
+    assert read.clinical == {"age": 60.0, "grade": None, "stage": None}
+
+
+def test_the_digest_depends_on_the_levels_that_the_model_reads():
+    bag = dataclasses.replace(two_slide_bag(), categories={"stage": "I", "grade": "low"})
+    other = dataclasses.replace(bag, categories={"stage": "I", "grade": "high"})
+    assert digest([bag], ("stage",)) == digest([other], ("stage",))
+    assert digest([bag], ("stage", "grade")) != digest([other], ("stage", "grade"))

@@ -32,23 +32,23 @@ def world(tmp_path):
     return cohort, features, folds
 
 
-def test_numeric_covariates_come_by_name_and_missing_ones_as_none(world):
+def test_covariates_come_by_name_and_missing_ones_as_none(world):
     bags = load_dataset(*world[:2]).bags
+    assert bags["P-000"].categories == {"grade": "G2"}
+    assert bags["P-000"].clinical == {"age": None, "is_female": 1.0, "nodes": 2.0, "grade": "G2"}
     assert bags["P-000"].covariates == {"age": None, "is_female": 1.0, "nodes": 2.0}
     assert bags["P-001"].covariates["age"] == 41.0
 
 
-def test_a_covariate_of_the_settings_that_is_text_or_absent_is_named(world):
-    check_covariates(world[0], ("age", "is_female", "nodes"))
-    with pytest.raises(DataError, match=r"covariate 'grade' is text.*as numbers"):
-        check_covariates(world[0], ("age", "grade"))
+def test_a_covariate_of_the_settings_that_is_absent_is_named(world):
+    check_covariates(world[0], ("age", "is_female", "nodes", "grade"))
     with pytest.raises(DataError, match=r"no covariate 'node'.*did you mean nodes"):
         check_covariates(world[0], ("node",))
-    with pytest.raises(DataError, match=r"no covariate 'grad'.*known: age, is_female, nodes"):
+    with pytest.raises(DataError, match=r"no covariate 'grad'.*did you mean grade"):
         check_covariates(world[0], ("grad",))
     cohort, features, folds = world
-    with pytest.raises(DataError, match="covariate 'grade' is text"):
-        train(cohort, features, folds, settings(architecture={"covariates": ["grade"]}), cohort.parent / "models")
+    with pytest.raises(DataError, match="no covariate 'stage'"):
+        train(cohort, features, folds, settings(architecture={"covariates": ["stage"]}), cohort.parent / "models")
     assert not (cohort.parent / "models").exists()
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from mcti.dataset.scaling import fit_covariates, fit_feature_scale, fit_scale
+from mcti.dataset.scaling import MIN_LEVEL_SD, fit_clinical_scale, fit_covariates, fit_feature_scale, fit_scale
 from mcti.errors import DataError
+from mcti.model.categories import Category
 from tests.training import factories
 
 
@@ -32,3 +33,13 @@ def test_a_covariate_without_any_value_is_refused():
     bags = [dataclasses.replace(bag, covariates={"age": None}) for bag in factories.bags(3)]
     with pytest.raises(DataError, match="no patient has a value of covariate 'age'"):
         fit_covariates(bags, ("age",))
+
+
+def test_the_column_of_a_rare_level_has_a_smallest_standard_deviation():
+    """One of 100 patients has the level: its sd would be 0.0995, and its value 9.95 standard deviations."""
+    stage = Category(name="stage", levels=("I", "II"), ordered=True)
+    table = torch.tensor([[1.0], *[[0.0]] * 99])
+    scale = fit_clinical_scale(table, (stage,))
+    assert scale.sd.tolist() == pytest.approx([MIN_LEVEL_SD])
+    assert scale.standardised(table)[0].item() == pytest.approx(0.99 / MIN_LEVEL_SD)
+    assert fit_clinical_scale(table, ("age",)).sd.tolist() == pytest.approx([0.01**0.5 * 0.99**0.5])

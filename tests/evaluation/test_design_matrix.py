@@ -54,3 +54,28 @@ def test_the_design_has_the_columns_of_all_blocks():
     inputs = Inputs(patients, pd.DataFrame({"g0": [1.0, 3.0], "g1": [2.0, 8.0]}))
     blocks = [Clinical(["age"]).fit(inputs), Genes().fit(inputs)]
     np.testing.assert_allclose(design(blocks, inputs), [[-1, -1, -1], [1, 1, 1]])
+
+
+def ordered(*values):
+    levels = pd.Categorical(values, categories=["I", "II", "III", "IV"], ordered=True)
+    return Inputs(pd.DataFrame({"stage": levels}), pd.DataFrame(index=range(len(values))))
+
+
+def test_an_ordered_covariate_has_one_step_per_level_and_an_indicator_of_unknown_ones():
+    train = ordered("I", "II", "III", "III", None)
+    columns = Clinical(["stage"]).fit(train).columns(train)
+    raw = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [1, 1, 0], [0, 0, 1.0]])  # at least II, at least III, unknown
+    np.testing.assert_allclose(columns, (raw - raw.mean(axis=0)) / raw.std(axis=0), atol=1e-12)
+
+
+def test_an_unseen_level_of_an_ordered_covariate_is_encoded_as_a_missing_one():
+    block = Clinical(["stage"]).fit(ordered("I", "II", "III", None))
+    columns = block.columns(ordered("IV", None))
+    assert (columns[0] == columns[1]).all()
+
+
+def test_the_terms_of_an_ordered_covariate_are_its_columns_times_the_coefficients():
+    train = ordered("I", "II", "III", "III", None)
+    block, coefficients = Clinical(["stage"]).fit(train), np.array([0.3, 0.5, -0.2])
+    other = ordered("III", "IV", None, "I", "II")
+    np.testing.assert_allclose(block.terms(coefficients).risk(other), block.columns(other) @ coefficients, atol=1e-12)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,22 @@ def test_skipped_baselines_have_their_display_name_in_the_warnings():
 def test_without_a_horizon_there_is_no_calibration_text():
     assert summary_text.calibration_sentences(make_scores(-0.1, 0.1)) == ""
     assert summary_text.calibration(make_scores(-0.1, 0.1)) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        ({}, "set train.recalibration_folds (3, for example)"),
+        ({"recalibration": {"before": {}}}, "use more inner folds"),
+        ({"pretrained": True}, "mcti pretrain does not recalibrate curves"),
+    ],
+)
+def test_the_hint_on_poor_calibration_names_what_the_training_reads(change, hint):
+    scores = dataclasses.replace(make_scores(-0.1, 0.1), horizons=np.array([24.0]), **change)
+    scores.models["mcti"]["slope_24"] = {"value": 0.3, "low": 0.1, "high": 0.5}
+    (sentence,) = [line for line in summary_text.warnings(scores, {}) if line.startswith("Poor calibration")]
+    assert sentence.startswith("Poor calibration: slope 0.30 at month 24, outside 0.7 to 1.4: ")
+    assert hint in sentence
 
 
 def test_the_gain_of_a_nested_search_has_the_interval_of_every_fold():

@@ -5,8 +5,10 @@ import dataclasses
 import pytest
 import torch
 
-from mcti.model.attribution import attribute
+from mcti.model import attribution
+from mcti.model.attribution import attribute, attribute_members
 from mcti.model.guidance import Coupler, GuidedAttention
+from mcti.model.member_predictions import StackedModels
 from mcti.training import folds, loop
 from tests.training import factories
 
@@ -42,29 +44,29 @@ def world(request):
 
 
 def test_the_parts_add_up_to_the_risk_of_predict_less_the_baseline(world):
-    """Completeness (Sundararajan et al. 2017, proposition 1) for inputs and tokens; the midpoint rule has an error."""
+    """Completeness (Sundararajan et al. 2017, proposition 1) for inputs and tokens; the rule has an error."""
     model, bags = world
     for bag in bags[:3]:
-        attribution = attribute(model, bag.patches, bag.genes, bag.covariates, steps=128)
-        way = attribution.risk - attribution.baseline
-        assert attribution.risk == pytest.approx(
+        parts = attribute(model, bag.patches, bag.genes, bag.covariates, steps=128)
+        way = parts.risk - parts.baseline
+        assert parts.risk == pytest.approx(
             model.predict(bag.patches, bag.genes, (12,), bag.covariates)["risk"], abs=2e-5
         )
-        assert sum(attribution.modalities.values()) + attribution.gap == pytest.approx(way, abs=1e-12)
-        assert abs(attribution.gap) < 0.02 * abs(way) + 1e-4
-        assert sum(attribution.tokens.values()) == pytest.approx(way, abs=0.02 * abs(way) + 1e-4)
+        assert sum(parts.modalities.values()) + parts.gap == pytest.approx(way, abs=1e-12)
+        assert abs(parts.gap) < 0.02 * abs(way) + 1e-4
+        assert sum(parts.tokens.values()) == pytest.approx(way, abs=0.02 * abs(way) + 1e-4)
 
 
 def test_shapes_and_shares(world):
     model, bags = world
     bag = bags[0]
-    attribution = attribute(model, bag.patches, bag.genes, bag.covariates, steps=8)
-    kept, tokens = len(attribution.critical), model.config.tokens
-    assert attribution.tiles.shape == (len(bag.patches),)
-    assert attribution.genes.shape == (len(factories.GENES),)
-    assert attribution.plan.shape == (kept, tokens)
-    torch.testing.assert_close(attribution.shares.sum(1), torch.ones(len(bag.patches)).double(), rtol=0, atol=1e-9)
-    torch.testing.assert_close(attribution.groups.sum(1), torch.ones(tokens).double(), rtol=0, atol=1e-5)
+    parts = attribute(model, bag.patches, bag.genes, bag.covariates, steps=8)
+    kept, tokens = len(parts.critical), model.config.tokens
+    assert parts.tiles.shape == (len(bag.patches),)
+    assert parts.genes.shape == (len(factories.GENES),)
+    assert parts.plan.shape == (kept, tokens)
+    torch.testing.assert_close(parts.shares.sum(1), torch.ones(len(bag.patches)).double(), rtol=0, atol=1e-9)
+    torch.testing.assert_close(parts.groups.sum(1), torch.ones(tokens).double(), rtol=0, atol=1e-5)
 
 
 def test_the_network_is_unchanged(world):
@@ -77,11 +79,70 @@ def test_the_network_is_unchanged(world):
     assert all(type(layer.coupler) is Coupler for layer in layers)
 
 
-def test_the_gap_falls_as_the_steps_grow():
+def test_the_gap_falls_as_the_steps_grow(monkeypatch):
+    monkeypatch.setattr(attribution, "GAP_SHARE", 0.0)  # all points, whatever the gap is
     model, bags = trained()
     gaps = [sum(abs(attribute(model, b.patches, b.genes, steps=n).gap) for b in bags[:2]) for n in (8, 256)]
     assert gaps[1] < gaps[0]
     assert gaps[1] < 1e-3
+
+
+def test_points_are_added_until_the_parts_add_up(monkeypatch):
+    """The gap that ends the search is that of the sum of the parts; the limit of the points holds."""
+    model, bags = trained()
+    used = []
+    counted = attribution._Path.integrate
+    monkeypatch.setattr(
+        attribution._Path, "integrate", lambda path, points: used.append(points) or counted(path, points)
+    )
+    for share, expected in ((1.0, [16]), (0.0, [16, 32, 40])):
+        monkeypatch.setattr(attribution, "GAP_SHARE", share)
+        used.clear()
+        attribute(model, bags[0].patches, bags[0].genes, steps=40)
+        assert used == expected
+
+
+def test_the_parts_are_those_of_a_fine_midpoint_rule(world):
+    """An independent rule: differences of the risk along the path are not used, only gradients at 2,000 midpoints."""
+    model, bags = world
+    bag = max(bags, key=lambda bag: len(bag.patches))
+    actual = attribute(model, bag.patches, bag.genes, bag.covariates)
+    expected = midpoints(model, bag, 2000)
+    way = abs(actual.risk - actual.baseline)
+    for part in ("genes", "tiles", "covariates"):
+        difference = (getattr(actual, part) - expected[part]).abs()
+        assert float(difference.max() if len(difference) else 0.0) < 0.005 * way
+
+
+def midpoints(model, bag, points):
+    """Parts of the inputs by the midpoint rule."""
+    import numpy as np
+
+    rule = np.polynomial.legendre.leggauss
+    even = (2 * np.arange(points) + 1) / points - 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attribution, "FIRST_POINTS", points)
+        patch.setattr(np.polynomial.legendre, "leggauss", lambda count: (even, np.full(count, 2 / count)))
+        parts = vars(attribute(model, bag.patches, bag.genes, bag.covariates, steps=points))
+    assert np.polynomial.legendre.leggauss is rule
+    return parts
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_members_in_one_pass_have_the_parts_of_each_alone(name):
+    models = {}
+    for seed in range(2):
+        model, bags = trained(architecture=ARCHITECTURES[name], cox_weight=0.5, seed=seed, epochs=2)
+        models[f"fold_{seed}"] = model
+    bag = bags[0]
+    together = attribute_members(StackedModels.of(models), bag.patches, bag.genes, bag.covariates, steps=16)
+    for member, model in models.items():
+        alone, part = attribute(model, bag.patches, bag.genes, bag.covariates, steps=16), together[member]
+        assert part.risk == pytest.approx(alone.risk, abs=1e-6)
+        assert part.baseline == pytest.approx(alone.baseline, abs=1e-6)
+        assert part.tokens == pytest.approx(alone.tokens, abs=1e-6)
+        for field in ("tiles", "genes", "covariates", "critical", "shares", "plan", "groups"):
+            torch.testing.assert_close(getattr(part, field), getattr(alone, field), rtol=1e-5, atol=1e-6)
 
 
 def test_a_gene_and_a_patch_at_the_mean_have_no_part_and_what_is_absent_has_none():

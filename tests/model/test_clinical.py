@@ -1,9 +1,11 @@
+import dataclasses
 import math
 
 import pytest
 import torch
 
 from mcti.errors import DataError
+from mcti.model.categories import Category
 from mcti.model.clinical import ClinicalToken
 from mcti.model.network import MCTI
 from mcti.model.trained import Fitted, Scale, TrainedModel
@@ -113,3 +115,26 @@ def test_scales_survive_the_way_through_json():
     assert torch.equal(again.fitted.covariates.mean, trained.fitted.covariates.mean)
     assert torch.equal(again.fitted.covariates.sd, trained.fitted.covariates.sd)
     assert again.config.covariates == NAMES
+
+
+def test_a_categorical_covariate_has_its_columns_and_one_indicator():
+    stage = Category(name="stage", levels=("I", "II", "III"), ordered=True)
+    shape = dataclasses.replace(config(covariates=("stage", "age")), categories=(stage,))
+    token, read = ClinicalToken(shape)(torch.tensor([[1.0, -1.0, 0.5], [math.nan, math.nan, 0.5]]))
+    assert read.tolist() == [[1.0, -1.0, 0.5, 0.0, 0.0], [0.0, 0.0, 0.5, 1.0, 0.0]]
+    assert token.shape == (2, 1, 16)
+
+
+def test_a_model_predicts_an_unseen_level_as_a_missing_one():
+    stage = Category(name="stage", levels=("I", "II", "III"), ordered=True)
+    shape = dataclasses.replace(config(covariates=("stage",)), categories=(stage,))
+    scales = [Scale(torch.zeros(size), torch.ones(size)) for size in (len(shape.genes), FEATURES, 2)]
+    fitted = Fitted(scales[0], scales[1], tuple(float(edge) for edge in range(shape.bins + 1)), scales[2])
+    model = TrainedModel(network(shape), shape, fitted)
+    patches, _, genes = batch([5])
+    risks = {
+        level: model.predict(patches[0], genes[0], (1.0,), {"stage": level})["risk"]
+        for level in ("I", "II", "III", "IV", None)
+    }
+    assert risks["IV"] == risks[None]
+    assert len(set(risks.values())) == 4

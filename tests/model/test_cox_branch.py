@@ -44,7 +44,7 @@ def test_missing_inputs_have_no_contribution():
     path, (patches, mask, genes) = filled(0.5), batch([3, 2])
     absent = torch.tensor([True, False])
     scores = path.scores(patches, mask, genes, None, absent, ~absent)
-    only_slides = path.tiles(patches[0, :3]).sum()
+    only_slides = path.tiles(patches[:1, :3]).sum()
     torch.testing.assert_close(scores, torch.stack([only_slides, genes[1].clip(-LIMIT, LIMIT) @ path.genes]))
 
 
@@ -52,7 +52,7 @@ def test_missing_inputs_have_no_contribution():
 def test_the_parts_of_the_tiles_sum_to_the_score_of_the_slides(block):
     path, (patches, mask, genes) = filled(0.5), batch([7])
     path.block = block
-    parts = path.tiles(patches[0])
+    parts = path.tiles(patches)[0]
     assert parts.shape == (7,)
     torch.testing.assert_close(parts.sum(), (path.scores(patches, mask, 0 * genes, None, None, None))[0])
 
@@ -61,7 +61,7 @@ def test_a_single_tile_has_no_spread():
     path, (patches, mask, genes) = filled(0.5), batch([1])
     wanted = patches[0, 0] @ path.features - path.spread_offset
     torch.testing.assert_close(path.scores(patches, mask, 0 * genes, None, None, None)[0], wanted)
-    torch.testing.assert_close(path.tiles(patches[0])[0], wanted)
+    torch.testing.assert_close(path.tiles(patches)[0, 0], wanted)
 
 
 def test_the_logits_are_the_weighted_mean_of_both():

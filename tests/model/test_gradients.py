@@ -172,7 +172,8 @@ def test_every_module_of_the_package_has_a_case():
         module = importlib.import_module(info.name)
         classes = inspect.getmembers(module, inspect.isclass)
         modules = {module_class for _, module_class in classes if issubclass(module_class, nn.Module)}
-        checked |= {module_class for module_class in modules if module_class.__module__ == info.name}
+        if info.name != "mcti.model.members":  # evaluation only: their weights have no gradient
+            checked |= {module_class for module_class in modules if module_class.__module__ == info.name}
     assert checked - {Comparator, CohortNetworks} == set(CASES)  # the second one is checked below
 
 

@@ -11,6 +11,7 @@ from mcti.dataset.bags import PatientBag
 from mcti.dataset.scaling import fit_covariates, fit_inputs
 from mcti.errors import DataError
 from mcti.model import reference_profile
+from mcti.model.categories import Category
 from mcti.model.reference_profile import ReferenceProfile
 from mcti.params import BinParams
 
@@ -102,3 +103,25 @@ def test_a_profile_without_one_of_its_keys_is_refused(key):
     del spec[key]
     with pytest.raises(DataError, match=f"the reference profile is malformed .*{key}.* in model.json: train"):
         ReferenceProfile.from_spec(spec, "model.json")
+
+
+def test_the_levels_that_the_model_reads_are_columns_and_have_no_distance():
+    random, stage = np.random.default_rng(0), Category(name="stage", levels=("I", "II"), ordered=True)
+    chosen = [
+        dataclasses.replace(bag, categories={"stage": ("I", "II", None, "IV")[row % 4], "free": str(row)})
+        for row, bag in enumerate(patients(random, 40))
+    ]
+    inputs = ("age", stage)
+    fitted = dataclasses.replace(fit_inputs(chosen, BinParams(), 40), covariates=fit_covariates(chosen, inputs))
+    genes = [f"G{i}" for i in range(40)]
+    profile = ReferenceProfile.fit(chosen, genes, 20, fitted, [0.0, 1.0], (), inputs)
+    assert set(profile.families["covariates"]) == {"age", "is_female", "size_cm", "stage>=II"}
+    column = profile.families["covariates"]["stage>=II"]
+    assert (column.rows, column.known, column.missing) == (40, 20, 20), "missing and unseen levels are missing values"
+    assert profile.continuous == ("age",)
+    patch = reference_profile.mean_patch(chosen[0].patches)
+    scores = {
+        profile.ood_score(patch, chosen[0].genes, fitted, {"age": 50.0, "stage": level}, inputs)
+        for level in ("I", "II", "IV", None)
+    }
+    assert len(scores) == 1

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mcti.errors import DataError
+from mcti.model.categories import Category
 from mcti.model.comparators import build
 from mcti.model.presets import preset
 from mcti.model.weight_transfer import cohort_tensors, copy_weights, shared_genes
@@ -94,3 +95,17 @@ def test_a_network_with_learned_tokens_for_absent_inputs_fits_one_without():
     _, names = copied(trained, net)
     assert "task_tokens" in names
     assert dataclasses.replace(trained.config, missing=False) == net.config
+
+
+def test_weights_of_the_covariates_are_copied_only_between_the_same_levels():
+    def staged(seed, levels):
+        category = Category(name="stage", levels=levels, ordered=True)
+        config = dataclasses.replace(network(seed, covariates=("stage",)).config, categories=(category,))
+        torch.manual_seed(seed)
+        return build(config)
+
+    same = copied(staged(1, ("I", "II", "III")), staged(2, ("I", "II", "III")))[1]
+    other = copied(staged(1, ("I", "II", "III")), staged(2, ("I", "II", "IV")))[1]
+    columns = {"clinical.embed.0.weight", "survival_head.linear_skip.clinical.weight"}
+    assert columns <= set(same) - set(other)
+    assert all("clinical" in name for name in set(same) - set(other))

@@ -35,3 +35,15 @@ def test_there_is_no_external_test_without_a_cohort(ir):
 def test_features_of_an_external_cohort_without_the_cohort_are_refused():
     with pytest.raises(UsageError, match=r"features without a cohort in --set, key test: set test\.cohort"):
         params.load(None, ["test.features=s3://hospital/features"])
+
+
+def test_a_folder_that_no_pod_can_read_is_refused(tmp_path):
+    folder = params.load(None, [*OVERRIDES, "test.cohort=../hospital", "test.features=/scratch/../features"])
+    with pytest.raises(UsageError) as raised:
+        submit.compile_to(folder, DATA, tmp_path / "refused.yaml")
+    for text in ("test.cohort '../hospital' is a folder", "test.features '/scratch/../features' is a folder"):
+        assert text in str(raised.value)
+    assert not list(tmp_path.iterdir())
+    mounted = params.load(None, [*OVERRIDES, "test.cohort=/scratch/hospital"])
+    submit.compile_to(mounted, DATA, tmp_path / "mounted.yaml")
+    submit.compile_to(folder, DATA, tmp_path / "local.yaml", local=True)

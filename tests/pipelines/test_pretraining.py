@@ -10,7 +10,7 @@ from components.pretrain import pretrain
 from mcti import params
 from mcti.errors import UsageError
 from pipelines import submit
-from tests.pipelines.conftest import OVERRIDES, SOURCES
+from tests.pipelines.conftest import DATA, OVERRIDES, SOURCES
 from tests.training import factories
 
 
@@ -54,6 +54,14 @@ def test_it_compiles_without_source_tables(tmp_path):
 def test_sources_without_features_are_refused():
     with pytest.raises(UsageError, match=r"a pretraining without slides in params\.yaml, key train\.sources"):
         submit.PIPELINES["pretraining"](params.load(None, list(OVERRIDES)), "", "")
+
+
+@pytest.mark.parametrize("pipeline", ["training", "retraining", "pretraining"])
+def test_an_evaluation_that_promote_would_refuse_is_refused_before_the_training(pipeline):
+    words = ["evaluate.baselines=[kaplan_meier]", "evaluate.primary_baseline=kaplan_meier"]
+    settings = params.load(None, [*OVERRIDES, SOURCES, *words])
+    with pytest.raises(UsageError, match=r"baseline cox_clinical, which is not listed in params\.yaml, key evaluate"):
+        submit.PIPELINES[pipeline](settings, DATA, "")
 
 
 def test_the_component_writes_every_output_at_its_place(tmp_path):

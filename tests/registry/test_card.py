@@ -29,3 +29,9 @@ def test_the_gaps_are_listed_by_their_path():
 def test_without_excluded_patients_the_counts_state_none():
     evaluation = {"patients": 40, "events": 12}
     assert card.evaluated({"evaluation": evaluation}) == "40 patients, 12 events; excluded: none"
+
+
+def test_a_categorical_covariate_is_listed_with_its_levels():
+    stage = {"name": "stage", "levels": ["I", "II"], "ordered": True}
+    assert card.covariates({"covariates": ["age", "stage"], "categories": [stage]}) == ["age", "stage (I < II)"]
+    assert card.covariates({"covariates": ["age"]}) == ["age"]

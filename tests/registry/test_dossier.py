@@ -6,6 +6,7 @@ from mcti.registry import dossier
 from mcti.registry.card import GAP, evaluated
 from mcti.registry.dossier import Dossier
 from mcti.registry.dossier_document import DossierSource
+from mcti.registry.ledger import LedgerEntry
 
 NUMBER = {"value": 0.6, "low": 0.5, "high": 0.7}
 ERRORS = {"value": -0.01, "low": -0.02, "high": 0.01}
@@ -35,7 +36,8 @@ def card(**evaluation: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def build(result: dict[str, Any]) -> Dossier:
+def source(result: dict[str, Any] = RESULT, **fields: Any) -> DossierSource:
+    """The data of version 1. fields: of DossierSource."""
     model = {
         "c_index": NUMBER, "slope_60": NUMBER, "ibs": NUMBER,
         "comparison": {"cox_clinical": COMPARED, "linear_all": {**COMPARED, "primary": True}},
@@ -43,16 +45,21 @@ def build(result: dict[str, Any]) -> Dossier:
         "attribution": {"patients": 40, "shares": {"network_slides": 0.12, "cox": 0.73}, "details": {}},
     }  # fmt: skip
     metrics = {"mcti": model, "network_alone": {"c_index": NUMBER}, "cox_part": {"c_index": NUMBER}}
-    source = DossierSource(
-        version=1,
-        alias="champion",
-        card=card(),
-        metrics=metrics,
-        sbom={"components": []},
-        entries=(),
-        evaluation=result,
-    )
-    return Dossier.build(source)
+    data = {"version": 1, "alias": "champion", "card": card(), "metrics": metrics, "sbom": {"components": []},
+            "entries": (), "evaluation": result}  # fmt: skip
+    return DossierSource(**(data | fields))
+
+
+def entry(number: int = 1, action: str = "promote", version: int = 1, **evidence: Any) -> LedgerEntry:
+    """An entry of the ledger; evidence: of the decision."""
+    return LedgerEntry(
+        number=number, id="0" * 16, before="0" * 64, time=f"2026-01-0{number}T00:00:00+00:00", who="paul",
+        action=action, model="kidney", version=version, champion=1, previous=None, evidence=evidence,
+    ).with_hash()  # fmt: skip
+
+
+def build(result: dict[str, Any]) -> Dossier:
+    return Dossier.build(source(result))
 
 
 def rows(document: Dossier, key: str) -> list[tuple[str, ...]]:

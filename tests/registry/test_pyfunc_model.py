@@ -6,6 +6,8 @@ import json
 import pandas as pd
 import pytest
 
+from mcti.errors import DataError
+from mcti.registry import pyfunc_model
 from tests.registry.factories import FEATURES, GENES
 from tests.registry.http_client import post, records
 
@@ -129,3 +131,14 @@ def test_with_redact_responses_and_refusals_contain_no_patient_id(saved, monkeyp
     with pytest.raises(mlflow.exceptions.MlflowException, match=rf"patient {hashed('Anna')}") as caught:
         loaded.predict(None, bad)
     assert "Anna" not in str(caught.value)
+
+
+def test_a_categorical_covariate_is_sent_as_text():
+    read = pyfunc_model.values_by_name
+    assert read({"stage": "II", "age": 61}, "covariates", {"stage": ("I", "II")}) == {"stage": "II", "age": 61}
+    assert read({"stage": None}, "covariates", {"stage": ("I",)}) == {"stage": None}
+    for value in (2, True, ["II"]):
+        with pytest.raises(DataError, match=r"covariates: 'stage' is .*, not a text"):
+            read({"stage": value}, "covariates", {"stage": ("I", "II")})
+    with pytest.raises(DataError, match="covariates: 'age' is 'old', not a number"):
+        read({"age": "old"}, "covariates", {"stage": ("I", "II")})

@@ -131,15 +131,15 @@ def test_an_answer_that_is_not_json_is_an_error():
 
 
 def test_tls_settings(monkeypatch, tmp_path):
-    assert rest._tls() == {"verify": True, "cert": None}
+    assert rest.tls() == {"verify": True, "cert": None}
     monkeypatch.setenv("MLFLOW_TRACKING_CLIENT_CERT_PATH", "client.pem")
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", "authority.pem")
-    assert rest._tls() == {"verify": "authority.pem", "cert": "client.pem"}
+    assert rest.tls() == {"verify": "authority.pem", "cert": "client.pem"}
     monkeypatch.setenv("MLFLOW_TRACKING_INSECURE_TLS", "true")
     with pytest.raises(OperationalError, match="are both set"):
-        rest._tls()
+        rest.tls()
     monkeypatch.delenv("MLFLOW_TRACKING_SERVER_CERT_PATH")
-    assert rest._tls()["verify"] is False
+    assert rest.tls()["verify"] is False
 
 
 @pytest.mark.parametrize("name", ["MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"])

@@ -11,7 +11,8 @@ from mcti.errors import DataError, UsageError
 from mcti.params import PromoteParams, RegisterParams
 from mcti.registry.sbom import licence as sbom_licence
 from mcti.steps.dossier import dossier
-from mcti.steps.promote.step import promote, show_ledger
+from mcti.steps.ledger import show_ledger
+from mcti.steps.promote.step import promote
 from mcti.steps.register import register
 from tests.registry.factories import Run
 
@@ -74,13 +75,23 @@ def test_missing_information_is_a_gap_and_counted(document):
     assert not any("register.intended_use" in gap for gap in gaps)
     assert result.gaps == sum(len(part["gaps"]) for part in tree["sections"])
     assert page.count('class="gap"') == sum(bool(part["gaps"]) for part in tree["sections"])
-    states = {(a["document"], a["point"]): a["state"] for a in tree["answers"]}
-    assert states["EU AI Act, Annex IV", "8"] == "gap"
-    assert states["EU AI Act, Annex IV", "6"] == "answered"
-    assert states["TRIPOD+AI", "20"] == "partly"
+    states = {(a["document"], a["point"], a["section"]): a["state"] for a in tree["answers"]}
+    assert states["EU AI Act, Annex IV", "8", ""] == "gap"
+    assert states["EU AI Act, Annex IV", "6", "changes"] == "answered"
+    assert states["TRIPOD+AI", "20", "data"] == "partly"
+    assert states["21 CFR Part 11", "11.50", "signatures"] == "gap"
+    assert states["FDA change control plan", "protocol", "pccp"] == "partly"
     assert (result.answered, result.partly, result.open) == tuple(
         list(states.values()).count(state) for state in ("answered", "partly", "gap")
     )
+
+
+def test_the_change_plan_has_the_settings_of_the_decision(document):
+    _, page, tree = document
+    _, protocol, limits = section(tree, "pccp")["tables"]
+    assert {row[0]: row[1] for row in limits["rows"]}["promote.max_latency_ratio"] == "100"
+    assert "above -1, at the level" in {row[0]: row[1] for row in protocol["rows"]}["superiority"]
+    assert "Predetermined change control plan" in page
 
 
 def test_patient_ids_are_not_in_the_dossier(document):

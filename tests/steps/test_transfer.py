@@ -76,8 +76,9 @@ def test_each_fold_is_trained_with_the_sources_and_records_them(world, source, t
     assert record["patients"] == sorted(hashed(f"S-{number:03}") for number in range(12))
     assert (record["shared_genes"], record["genes"], record["slides"]) == (5, 5, 12)
     choice = storage.read_json(out / "fold_0" / "model.json")["cox_fit"]
-    [values] = [line.args[1:] for line in caplog.records if line.msg.startswith("%s: Cox") and line.args[0] == "fold 0"]
-    assert tuple(choice[n] for n in ("source_weight", "prior_weight", "slope")) == values
+    [line] = [text for text in caplog.messages if text.startswith("fold 0: Cox")]
+    assert line == f"fold 0: Cox model with source weight {choice['source_weight']:g}, slope {choice['slope']:.2f}"
+    assert choice["prior_weight"] == 0
 
 
 def test_a_moved_source_trains_nothing_again_and_a_changed_one_does(world, source, tmp_path):

@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from mcti import storage
 from mcti.dataset.splits import FoldSplit
 from mcti.errors import DataError
-from mcti.training import folds
+from mcti.training import fold_files, folds
 from tests.training import factories
 
 IDS = [f"P-{number:03}" for number in range(16)]
@@ -68,3 +69,68 @@ def test_a_prepared_task_is_fitted_on_its_bags_alone():
     again = folds.prepare(other, other.select(SPLIT.train, "fold 0"), factories.settings(), ("fold", 0), "fold 0")
     assert task.fitted.spec() == again.fitted.spec()
     assert task.params == factories.settings()
+
+
+STAGES = ("I", "II", "III", "IV")
+
+
+def staged(change=lambda row, stage: stage):
+    """Patients whose survival depends on the stage alone; stage IV occurs in the test part only."""
+    data = factories.dataset(60)
+    bags = {}
+    for row, (name, bag) in enumerate(data.bags.items()):
+        stage = "IV" if row == 0 else STAGES[row % 3]
+        months = 90.0 / (1 + STAGES.index(stage)) ** 2 + row / 100
+        outcome = {"time_months": months, "event": row % 5 > 0}
+        bags[name] = dataclasses.replace(bag, **outcome, categories={"stage": change(row, stage)})
+    return dataclasses.replace(data, bags=bags, ordered={"stage": STAGES})
+
+
+def train_staged(data, out, **changes):
+    names = tuple(data.bags)
+    settings = factories.settings(architecture={"covariates": ["stage"]}, **changes)
+    folds.train_fold(data, FoldSplit(0, names[6:], names[:6]), settings, out)
+    return fold_files.load(out / "fold_0"), storage.read_json(out / "fold_0" / "model.json")
+
+
+def test_levels_are_learned_from_the_training_part_and_an_unseen_one_counts_as_missing(tmp_path):
+    data = staged(lambda row, stage: None if row in (1, 20) else stage)
+    model, record = train_staged(data, tmp_path)
+    (category,) = model.config.categories
+    assert (category.levels, category.ordered) == (STAGES[:3], True)
+    assert model.fitted.covariates.mean.tolist() == pytest.approx([35 / 53, 17 / 53])  # I and II: 18, III: 17
+    assert set(record["reference"]["families"]["covariates"]) == {"stage>=II", "stage>=III"}
+    rows = fold_files.predict(model, data.select(list(data.bags)[:2], "test"), (12.0,))
+    same = dataclasses.replace(data.bags["P-000"], categories={"stage": None})
+    assert fold_files.predict(model, [same], (12.0,)) == rows[:1]
+
+
+def test_other_levels_in_the_test_part_do_not_change_a_bit_of_the_model(tmp_path):
+    train_staged(staged(), tmp_path / "a")
+    train_staged(staged(lambda row, stage: "II" if row < 6 else stage), tmp_path / "b")
+    weights = [(tmp_path / name / "fold_0" / "weights.safetensors").read_bytes() for name in "ab"]
+    assert weights[0] == weights[1]
+
+
+def test_the_cox_model_ranks_the_stages(tmp_path):
+    model, _ = train_staged(staged(), tmp_path, cox_weight=1.0)
+    bag = factories.bags(60)[30]
+    risks = [model.predict(bag.patches, bag.genes, (12.0,), {"stage": stage})["risk"] for stage in STAGES[:3]]
+    assert risks == sorted(risks)
+    assert risks[2] - risks[0] > 0.1
+
+
+def test_the_identity_depends_on_levels_and_their_order():
+    data = staged()
+    names = list(data.bags)
+    settings = factories.settings(architecture={"covariates": ["stage"]})
+
+    def digests(changed):
+        train, test = changed.select(names[6:], "train"), changed.select(names[:6], "test")
+        return folds.identify(changed, train, test, settings, 0)["digests"]
+
+    other = staged(lambda row, stage: "I" if row == 31 else stage)
+    nominal = dataclasses.replace(data, ordered={})
+    assert digests(other)["train"] != digests(data)["train"]
+    assert digests(other)["test"] == digests(data)["test"]
+    assert digests(nominal).get("ordered_levels") != digests(data)["ordered_levels"]

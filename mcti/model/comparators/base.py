@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mcti.model.axes import Axes, config_after_axes
+from mcti.model.categories import indicator_positions
 from mcti.model.checks import check_inputs
 from mcti.model.clinical import check_covariates, read_covariates
 from mcti.model.cox_branch import CoxBranch
@@ -47,7 +48,7 @@ class Comparator(nn.Module, ABC):
         self.survival_head = nn.Linear(config.width, config.bins)
         self.subtype_head = nn.Linear(config.width, len(config.classes))
         self.absent = AbsentInputs(config_after_axes(config)) if config.missing else None
-        self.clinical = nn.Linear(2 * len(config.covariates), config.bins, bias=False) if config.covariates else None
+        self.clinical = nn.Linear(config.clinical_width, config.bins, bias=False) if config.covariates else None
         if self.clinical is not None:
             nn.init.zeros_(self.clinical.weight)
         self.cox_branch = CoxBranch(config) if config.cox_branch else None
@@ -83,7 +84,8 @@ class Comparator(nn.Module, ABC):
         dtype = torch.promote_types(reading.vector.dtype, torch.float32)  # logits are never half
         logits = self.survival_head(self.drop(reading.vector)).to(dtype)
         if self.clinical is not None and covariates is not None:
-            logits = logits + self.clinical(read_covariates(to_compute_dtype(covariates, weight_dtype)))
+            indicators = indicator_positions(self.config.clinical_inputs)
+            logits = logits + self.clinical(read_covariates(to_compute_dtype(covariates, weight_dtype), indicators))
         if self.cox_branch is not None:
             scores = self.cox_branch.scores(patches, mask, genes, covariates, slides_present, genes_present)
             logits = self.cox_branch(logits, scores)

@@ -8,7 +8,8 @@ from typing import Any
 
 from mcti import storage
 from mcti.errors import DataError
-from mcti.registry import ensemble_index, evidence, ledger, models, promotion
+from mcti.registry import electronic_signatures, ensemble_index, evidence, ledger, models, promotion
+from mcti.registry.electronic_signatures import ElectronicSignature, UnreadableSignature
 from mcti.registry.gates import PROMOTE
 from mcti.registry.ledger import LedgerEntry
 from mcti.registry.trust import model_signature
@@ -22,7 +23,10 @@ class Material:
     """A version and everything that was signed about it.
 
     name, number, tags  of the version
+    has_all_tags        whether `tags` has those that are written after the registration, such as approvals
     """
+
+    has_all_tags = True
 
     name: str
     number: int
@@ -64,6 +68,26 @@ class Material:
         raise NotImplementedError
 
     @cached_property
+    def ledger_entries(self) -> list[LedgerEntry]:
+        """All entries of the ledger; empty where it is not part of the material."""
+        raise NotImplementedError
+
+    @cached_property
+    def approvals(self) -> list[ElectronicSignature | UnreadableSignature]:
+        """The electronic signatures on this version: those in its tags, then those that only its decision counted."""
+        stored = electronic_signatures.read(self.tags)
+        known = {one.hash for one in stored if isinstance(one, ElectronicSignature)}
+        return stored + [one for one in self.counted_approvals if one.hash not in known]
+
+    @property
+    def counted_approvals(self) -> list[ElectronicSignature]:
+        """The electronic signatures that the decision counted.
+
+        Raises DataError when the decision has an invalid one.
+        """
+        return [] if self.decision is None else electronic_signatures.of_decision(self.decision.evidence)
+
+    @cached_property
     def files(self) -> dict[str, str]:
         """SHA-256 of every file of the ensemble, by path."""
         return model_signature.file_hashes(self.ensemble)
@@ -90,6 +114,7 @@ class Material:
 class RegisteredVersion(Material):
     """A version in the registry; each part is downloaded below `scratch` at its first use. client, version: MLflow's.
 
+    alias  by which the version was found: the ledger must agree; "" where it was found by its number
     local  the folder of the ensemble, where it is available
     """
 
@@ -97,6 +122,7 @@ class RegisteredVersion(Material):
     version: Any
     scratch: Path
     local: Path | None = None
+    alias: str = ""
 
     def __post_init__(self) -> None:
         self.name, self.number, self.tags = self.version.name, int(self.version.version), self.version.tags
@@ -138,16 +164,18 @@ class RegisteredVersion(Material):
     @cached_property
     def decision(self) -> LedgerEntry | None:
         """The last entry of the ledger that promoted this version; None: there is none."""
-        promoted = [x for x in self._entries if x.action == PROMOTE and x.version == self.number]
+        promoted = [x for x in self.ledger_entries if x.action == PROMOTE and x.version == self.number]
         return promoted[-1] if promoted else None
 
     @cached_property
     def ledger_faults(self) -> list[str] | None:
         """Faults of the ledger of the model, and aliases that differ from it."""
-        return promotion.find_faults(self.client, self.name, self._entries)
+        faults = promotion.find_faults(self.client, self.name, self.ledger_entries)
+        return faults + promotion.alias_faults(self.ledger_entries, self.alias, self.number)
 
     @cached_property
-    def _entries(self) -> list[LedgerEntry]:
+    def ledger_entries(self) -> list[LedgerEntry]:
+        """All entries of the ledger of the model."""
         return ledger.read(self.name)
 
     def _folder(self, name: str) -> Path | None:

@@ -23,7 +23,7 @@ GATE = "gate"
 _DATA = "mcti.data."
 _SIGNED_TAGS = re.compile(
     r"mcti\.(digest|evaluation_md5|contract|run_id|commit|changed|image|folds|encoder|encoder_sha256|target_mpp"
-    r"|target_patch_size|tissue|notice|registered_by|kfp_run|pipeline|licence\..+|data\..+)"
+    r"|target_patch_size|tissue|notice|registered_by|registered_user|kfp_run|pipeline|licence\..+|data\..+)"
 )
 """Tags that `mcti register` writes. Approvals and external validations are added later."""
 

@@ -40,6 +40,7 @@ class FittedBaselines:
 def read_inputs(cohort: Location, features: Location | None, patients: pd.DataFrame) -> Inputs:
     """Input of the baselines, rows as in `patients`; a patient without expression has missing values."""
     genes = tables.read_expression(cohort).reindex(patients["patient_id"])
+    patients = tables.with_levels(patients, tables.read_info(cohort).ordered_levels)
     if features is None:
         return Inputs(patients, genes)
     bags, embeddings = bag_moments(cohort, features, list(patients["patient_id"]))

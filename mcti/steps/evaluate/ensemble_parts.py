@@ -61,7 +61,7 @@ class FoldModels:
             model = _network_alone(self._loaded[fold.number])
             for bag in self._bags(fold):
                 for name, predict in ((NETWORK, model.predict), (COX, model.predict_cox_part)):
-                    row = predict(bag.patches, bag.genes, horizons.tolist(), bag.covariates)
+                    row = predict(bag.patches, bag.genes, horizons.tolist(), bag.clinical)
                     rows[name].append([row["risk"], *(row[survival_column(float(months))] for months in horizons)])
                 done += 1
                 if progress is not None:
@@ -85,7 +85,7 @@ class FoldModels:
             rows = [row for row in range(part.start, part.stop) if row in chosen]
             model = self._loaded[fold.number]
             for bag in self._bags(fold, rows):
-                attribution = attribute(model, bag.patches, bag.genes, bag.covariates, steps=ATTRIBUTION_STEPS)
+                attribution = attribute(model, bag.patches, bag.genes, bag.clinical, steps=ATTRIBUTION_STEPS)
                 tokens.append(attribution.tokens)
         return attribution_shares.shares(tokens)
 

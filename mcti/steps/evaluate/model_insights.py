@@ -126,7 +126,7 @@ def _patches(
     if bag.patches is None or (bag.genes is None and not model.config.missing):
         return None
     with single_thread(), torch.inference_mode():
-        output = model.net(**model.inputs(bag.patches, bag.genes, bag.covariates))
+        output = model.net(**model.inputs(bag.patches, bag.genes, bag.clinical))
     critical = [
         (int(i), float(s)) for i, s in zip(output.critical[0], output.critical_scores[0], strict=True) if i >= 0
     ]

@@ -38,6 +38,12 @@ def compare(
     }
 
 
+def is_pretrained(models: Location, outcomes: Outcomes) -> bool:
+    """Whether `mcti pretrain` trained the folds; reads the entry `cohorts` of models/fold_<k>/model.json."""
+    files = (storage.join(models, f"fold_{fold.number}", "model.json") for fold in outcomes.folds)
+    return any("cohorts" in storage.read_json(file) for file in files if storage.exists(file))
+
+
 def _metrics(outcomes: Outcomes, side: Predictions, usable: FloatArray, draws: Draws) -> dict[str, Any]:
     no_subtype = np.full(len(outcomes.patient_ids), "")  # rankings do not change, so C within subtype is not needed
     statistics = scores.model_statistics(outcomes, side, usable, no_subtype)

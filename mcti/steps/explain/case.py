@@ -6,13 +6,14 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from mcti import redaction
 from mcti.arrays import FloatArray, IntArray
 from mcti.dataset.bags import PatientBag
 from mcti.errors import MctiError
 from mcti.explanation import clusters
-from mcti.model.attribution import Attribution, attribute
+from mcti.model.attribution import Attribution, attribute, attribute_members
 from mcti.params import ExplainParams
 from mcti.registry.ensemble import Ensemble
 from mcti.steps.predict.step import expression_by_gene
@@ -80,10 +81,8 @@ def explain_patient(
         vector = (
             None if bag.genes is None else ensemble.gene_vector(bag.patient_id, expression_by_gene(bag, genes) or {})
         )
-        attributions = {
-            name: attribute(ensemble.members[name], bag.patches, vector, bag.covariates, steps=params.steps)
-            for name in ensemble.eligible_members(bag.patient_id)
-        }
+        ensemble.warn_of_unseen_levels(bag.clinical)
+        attributions = _attributions(ensemble, bag, vector, params.steps)
     except MctiError as error:
         raise error.with_patient(bag.patient_id) from error
     members = np.zeros(0, np.int64)
@@ -92,6 +91,15 @@ def explain_patient(
         standardised = ensemble.members[first].fitted.features(bag.patches.float()).numpy()
         members = clusters.clusters(standardised, params.clusters)
     return ExplainedPatient(bag, attributions, members)
+
+
+def _attributions(ensemble: Ensemble, bag: PatientBag, vector: Tensor | None, steps: int) -> dict[str, Attribution]:
+    """The attribution by each eligible model, {name: attribution}; vector: the genes of the model (G,)."""
+    names, data = ensemble.eligible_members(bag.patient_id), (bag.patches, vector, bag.clinical)
+    stacked = ensemble.stacked(names)
+    if stacked is not None:
+        return attribute_members(stacked, *data, steps=steps)
+    return {name: attribute(ensemble.members[name], *data, steps=steps) for name in names}
 
 
 def top_genes(attribution: Attribution, names: Sequence[str], count: int) -> list[list[tuple[str, float]]]:

@@ -59,6 +59,7 @@ def explain(  # noqa: PLR0913  (a step: inputs, params, out, options)
     patient_ids: Sequence[str] = (),
     extraction: ExtractParams = ExtractParams(),  # noqa: B008  (frozen)
     age_values: Mapping[str, float] = MappingProxyType({}),
+    category_values: Mapping[str, new_patient_folder.Replaced] = MappingProxyType({}),
     gene_sets: Location | None = None,
     progress: Progress = lambda *_: None,
 ) -> ExplainResult:
@@ -66,7 +67,8 @@ def explain(  # noqa: PLR0913  (a step: inputs, params, out, options)
 
     Reads   the model (models:/NAME@ALIAS, or a folder of folds); either cohort with features/<slide_id>.h5 (None: no
             slides are used), or the folder `new_patients` of patients without an outcome, as `predict` reads it
-            (age_values: years of its masked ages); patient_ids: only these patients, empty: all of them;
+            (age_values: years of its masked ages; category_values: levels that replace cells of its categorical
+            covariates); patient_ids: only these patients, empty: all of them;
             gene_sets: a GMT file
     Writes  out/{contributions,tokens,gene_groups,gene_sets,plans}.csv, genes.parquet, tiles/<slide_id>.csv (x, y,
             score, cluster, as `mcti heatmap` reads it), patients/<patient_id>.html, result.json: all or nothing; with
@@ -86,7 +88,8 @@ def explain(  # noqa: PLR0913  (a step: inputs, params, out, options)
                 Path(scratch, "features"),
                 lambda slides, out: extract(slides, extraction, out, progress=progress),
             )
-            source = _read_new_patients(Path(new_patients), features, patient_ids, age_values)
+            cells = {name: category_values.get(name, {}) for name in ensemble.levels}
+            source = _read_new_patients(Path(new_patients), features, patient_ids, age_values, cells)
         else:
             source = _read_cohort(str(cohort), features, patient_ids)
         ensemble.check_features(source.data.provenance, str(features))
@@ -116,11 +119,15 @@ def _read_cohort(cohort: Location, features: Location | None, patient_ids: Seque
 
 
 def _read_new_patients(
-    folder: Path, features: Location | None, patient_ids: Sequence[str], age_values: Mapping[str, float]
+    folder: Path,
+    features: Location | None,
+    patient_ids: Sequence[str],
+    age_values: Mapping[str, float],
+    category_values: Mapping[str, new_patient_folder.Replaced],
 ) -> _Source:
     known = new_patient_folder.patient_ids(folder)
     for patient in patient_ids:
         if patient not in known:
             raise DataError(f"patient {patient!r} does not exist", str(folder), did_you_mean(patient, known))
-    table = new_patient_folder.NewPatientTables.read(folder, features, age_values)
+    table = new_patient_folder.NewPatientTables.read(folder, features, age_values, category_values)
     return _Source(table.load(sorted(patient_ids) or known), folder.name, "")

@@ -20,7 +20,7 @@ from mcti.model.trained import single_thread
 from mcti.params import ExtractParams, PredictParams, TrustParams
 from mcti.progress import Progress
 from mcti.registry import ensemble_files
-from mcti.registry.ensemble import Ensemble
+from mcti.registry.ensemble import CALCULATION, Ensemble
 from mcti.registry.pipeline_run import tracked
 from mcti.registry.trust import policy
 from mcti.steps.extract import extract
@@ -43,6 +43,7 @@ class PredictResult(StepResult):
     patients             predicted;  refused  not predicted, since their data do not fit the model
     known                in the development cohort, with their out-of-fold risk
     out_of_distribution  flagged as different from the training patients;  incomplete  without slides or genes
+    calculation          version of the arithmetic (mcti/registry/ensemble.py)
     """
 
     patients: int
@@ -51,6 +52,7 @@ class PredictResult(StepResult):
     incomplete: int
     refused: int
     model_digest: str
+    calculation: int
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,14 @@ class PatientSource:
     """A cohort, or a folder of new patients (`new`), with its features; plain values that are sent to workers.
 
     age_values  (masked age, years) of a folder of new patients
+    categories  (categorical covariate of the model, (cell, level) pairs to replace) of such a folder
     """
 
     folder: str
     features: str | None
     new: bool
     age_values: tuple[tuple[str, float], ...] = ()
+    categories: tuple[tuple[str, tuple[tuple[str, str | None], ...]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ def predict(  # noqa: PLR0913  (a step: inputs, params, out, options)
     patient_ids: Sequence[str] = (),
     extraction: ExtractParams = ExtractParams(),  # noqa: B008  (frozen)
     age_values: Mapping[str, float] = MappingProxyType({}),
+    category_values: Mapping[str, new_patient_folder.Replaced] = MappingProxyType({}),
     pages: PatientPages | None = None,
     trust: TrustParams | None = None,
     progress: Progress = lambda *_: None,
@@ -118,7 +123,8 @@ def predict(  # noqa: PLR0913  (a step: inputs, params, out, options)
             cohort/{patients,expression,slides}.parquet with features/<slide_id>.h5 (None: no slides are used), or the
             folder `new_patients` of patients without an outcome (mcti/dataset/new_patients.py), whose slides are
             extracted with the settings `extraction` where the folder has no features; age_values: years of its masked
-            ages (ingest.age_values); patient_ids: only these patients, empty: all of them;
+            ages (ingest.age_values); category_values: levels that replace cells of its categorical covariates
+            (ingest.category_values); patient_ids: only these patients, empty: all of them;
             pages.explanation: the output folder of `mcti explain`
     Writes  out (.csv, or .json for any other reader), sorted by patient: the columns of docs/serving.md;
             <out>.refused.csv (.json) with patient_id and reason of each patient who cannot be predicted;
@@ -148,6 +154,7 @@ def predict(  # noqa: PLR0913  (a step: inputs, params, out, options)
             None if features is None else str(features),
             new_patients is not None,
             tuple(age_values.items()),
+            tuple((name, tuple(category_values.get(name, {}).items())) for name in loaded.levels),
         )
         names = _select(_patient_ids(source), patient_ids, source.folder)
         rows, refused = _predict_all(folder, source, names, params, progress)
@@ -215,7 +222,8 @@ def _load_tables(source: PatientSource) -> CohortTables | new_patient_folder.New
     """The tables of the patients, read once per process: a large expression table takes longer than a patient."""
     if source.new:
         folder, masked = Path(source.folder), dict(source.age_values)
-        return new_patient_folder.NewPatientTables.read(folder, source.features, masked)
+        categories = {name: dict(cells) for name, cells in source.categories}
+        return new_patient_folder.NewPatientTables.read(folder, source.features, masked, categories)
     return CohortTables.read(source.folder, source.features)
 
 
@@ -235,7 +243,7 @@ def frame(cohort: Location, features: Location | None) -> "pd.DataFrame":
             "patient_id": patient,
             "genes": expression_by_gene(bag, data.genes),
             "features": None if bag.patches is None else bag.patches.tolist(),
-            "covariates": {name: math.nan if value is None else value for name, value in bag.covariates.items()},
+            "covariates": {name: math.nan if value is None else value for name, value in bag.clinical.items()},
         }
         for patient, bag in sorted(data.bags.items())
     ]
@@ -252,7 +260,7 @@ def _predict_one(loaded: Ensemble, data: Dataset, patient: str, groups: int) -> 
     try:
         loaded.check_features(data.provenance, "the patient's bag")
         expression = expression_by_gene(bag, data.genes)
-        return loaded.predict(bag.patient_id, bag.patches, expression, covariates=bag.covariates, risk_groups=groups)
+        return loaded.predict(bag.patient_id, bag.patches, expression, covariates=bag.clinical, risk_groups=groups)
     except MctiError as error:
         raise error.with_patient(patient) from error
 
@@ -300,6 +308,7 @@ def _result(rows: Sequence[Mapping[str, Any]], refused: int, loaded: Ensemble) -
         incomplete=sum(bool(row["missing"]) for row in rows),
         refused=refused,
         model_digest=loaded.digest,
+        calculation=CALCULATION,
     )
 
 

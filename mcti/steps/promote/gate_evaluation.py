@@ -10,6 +10,7 @@ from mcti import storage
 from mcti.errors import DataError
 from mcti.model.names import display
 from mcti.params import PromoteParams
+from mcti.params.evaluation import GATE_BASELINE as BASELINE
 from mcti.redaction import hashed
 from mcti.registry import (
     alpha_spending,
@@ -24,6 +25,7 @@ from mcti.registry import (
     tracking,
 )
 from mcti.registry.alpha_spending import Look
+from mcti.registry.electronic_signatures import ElectronicSignature
 from mcti.registry.external_validations import ExternalValidation
 from mcti.registry.gates import Difference, Gate, GateEvaluation
 from mcti.registry.ledger import LedgerEntry
@@ -34,15 +36,17 @@ if TYPE_CHECKING:
     from mcti.evaluation.comparison import Interval
     from mcti.evaluation.paired_comparison import PairedBootstrap, PairedComparison
 
-BASELINE = "cox_clinical"
-
 
 @dataclass(frozen=True)
 class Candidate:
-    """A version with its evaluation, which is downloaded below `scratch` at the first use."""
+    """A version with its evaluation, which is downloaded below `scratch` at the first use.
+
+    signatures  the electronic signatures on it that count
+    """
 
     version: Any
     scratch: Path
+    signatures: tuple[ElectronicSignature, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -63,6 +67,11 @@ class Candidate:
     def predictions(self) -> "pd.DataFrame":
         """Out-of-fold predictions with outcomes, one row per patient."""
         return evidence.read_predictions(self._file("predictions.csv"))
+
+    @cached_property
+    def endpoint(self) -> str | None:
+        """The end point of the training, where it is recorded."""
+        return ensemble_files.endpoint(self.folder)
 
     @cached_property
     def groups(self) -> "pd.DataFrame":
@@ -156,8 +165,11 @@ def evaluate_gates(
 
     champion  None: no version is the champion;  entries  of the ledger: earlier evaluations on these test patients
 
-    Raises DataError when the evaluation of a first champion has no clinical Cox baseline.
+    Raises DataError when the evaluation of a first champion has no clinical Cox baseline, or challenger and champion
+    were trained for different end points.
     """
+    if champion is not None:
+        check_same_endpoint(challenger.endpoint, champion.endpoint, f"{challenger.label} and {champion.label}")
     parent = challenger.version.tags.get(recalibrated_versions.PARENT)
     if parent is not None:
         return gates.combine(
@@ -186,6 +198,16 @@ def evaluate_gates(
         difference,
         look if enough and look.alpha > 0 else None,
     )
+
+
+def check_same_endpoint(challenger: str | None, champion: str | None, where: str) -> None:
+    """Compare the recorded end points of challenger and champion; None: not recorded.
+
+    Raises DataError when they differ: the gates would score the champion on another end point than its own
+    """
+    if challenger and champion and challenger != champion:
+        what = f"the challenger was trained for {challenger}, the champion for {champion}"
+        raise DataError(what, where, "register each endpoint under its own name (register.name)")
 
 
 def compare(context: GateContext, labels: "pd.DataFrame", look: Look) -> tuple[Difference, list[Gate]]:
@@ -334,8 +356,15 @@ def _fixed_rules(challenger: Candidate, champion: Candidate | None, params: Prom
     if params.external:
         rules.append(gates.external_validation(challenger.external_validations, params))
     if params.approvals:
-        rules.append(gates.approval(approvals.approvers(challenger.version), params))
+        rules.append(_approval(challenger, params))
     return rules
+
+
+def _approval(challenger: Candidate, params: PromoteParams) -> Gate:
+    signatures = challenger.signatures
+    signed = [signature.who for signature in signatures]
+    approvers = signed if params.signed_approvals else approvals.approvers(challenger.version)
+    return gates.approval(approvers, params, [signature.model_dump(mode="json") for signature in signatures])
 
 
 def test_set_rows(paired: "PairedComparison") -> Iterator[tuple[str, float, int]]:

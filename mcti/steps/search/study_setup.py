@@ -94,7 +94,7 @@ def score(job: TrialJob, channel: Channel) -> float:
     except Diverged:
         return float("nan")
     for bag in test_bags:  # malformed data of a patient end the search; an overflow of the weights ends the trial
-        model.inputs(bag.patches, bag.genes, bag.covariates)
+        model.inputs(bag.patches, bag.genes, bag.clinical)
     try:
         risks = batched_risks(model, test_bags)
     except DataError:  # the weights are so large that the forward pass overflows

@@ -151,12 +151,29 @@ def _covariates(ensemble: Ensemble, patients: pd.DataFrame, profile: ReferencePr
     columns = tables.covariate_columns(patients)
     rows = []
     for name in ensemble.covariates:
-        if not columns.get(name):
-            what = f"the cohort has no numeric covariate {name!r}, which the model reads"
+        known = ensemble.levels.get(name)
+        if columns.get(name) is not (known is None):
+            form = "numeric" if known is None else "categorical"
+            what = f"the cohort has no {form} covariate {name!r}, which the model reads"
             raise DataError(what, "patients.parquet of the cohort", "ingest it; an unknown value may be missing")
+        if known is not None:
+            rows.append(_levels(name, patients[name].dropna().astype(str), known))
+            continue
         values = patients[name].to_numpy(dtype=np.float64, na_value=np.nan)
         rows.append(_covariate(name, values[np.isfinite(values)], profile.families.get("covariates", {}).get(name)))
     return rows
+
+
+def _levels(name: str, values: pd.Series, known: tuple[str, ...]) -> ComparedItem:
+    """Refuse a categorical covariate none of whose levels occurred in training; single unseen ones count as missing."""
+    unseen = values[~values.isin(known)]
+    present = ", ".join(sorted(values.unique())[:10])
+    if len(values) and len(unseen) == len(values):
+        what = f"none of the levels of {name} ({present}) occurred in the development"
+        hint = f"write its levels as {', '.join(known)} (ingest.category_values)"
+        raise DataError(what, "patients.parquet of the cohort", hint)
+    outcome = f"{len(unseen)} patients with an unseen level"
+    return ComparedItem(name, f"levels {', '.join(known)}", f"levels {present}", outcome)
 
 
 def _covariate(name: str, values: np.ndarray, profile: ColumnProfile | None) -> ComparedItem:

@@ -137,7 +137,7 @@ def _predict_one(
     members: Mapping[str, Mapping[str, float]],
 ) -> dict[str, Any]:
     expression, name = expression_by_gene(bag, genes), bag.patient_id
-    row = ensemble.predict(name, bag.patches, expression, horizons.tolist(), bag.covariates, groups)
+    row = ensemble.predict(name, bag.patches, expression, horizons.tolist(), bag.clinical, groups)
     eligible = ensemble.eligible_members(name)
     classes = [column for column in next(iter(members.values())) if column.startswith(_SUBTYPE)]
     shares = {column: math.fsum(members[member][column] for member in eligible) / len(eligible) for column in classes}
@@ -151,7 +151,7 @@ def _predict_members(
     """{member: {risk, S_<months>, P_<subtype>}} by every member."""
     vector, subtypes = gene_vector(ensemble, bag, genes), len(ensemble.classes) > 1
     return {
-        name: member.predict(bag.patches, vector, horizons, bag.covariates, subtypes=subtypes)
+        name: member.predict(bag.patches, vector, horizons, bag.clinical, subtypes=subtypes)
         for name, member in ensemble.members.items()
     }
 

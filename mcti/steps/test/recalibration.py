@@ -91,7 +91,7 @@ def _curves(ensemble: Ensemble, tables: CohortTables, patients: Sequence[str]) -
         bag = data.bags[patient]
         vector = gene_vector(ensemble, bag, data.genes)
         for name, member in ensemble.members.items():
-            survival[name].append(member.output(bag.patches, vector, bag.covariates).survival.double())
+            survival[name].append(member.output(bag.patches, vector, bag.clinical).survival.double())
     return {name: MemberCurves(ensemble.members[name], torch.cat(rows)) for name, rows in survival.items()}
 
 

@@ -11,10 +11,11 @@ import pytest
 from scipy import stats
 
 from benchmarks import registry_gates as simulation
+from mcti.errors import DataError
 from mcti.evaluation.paired_comparison import PairedComparison
 from mcti.params import PromoteParams
 from mcti.registry import gates
-from mcti.steps.promote.gate_evaluation import GateContext, against_primary_baseline
+from mcti.steps.promote.gate_evaluation import GateContext, against_primary_baseline, check_same_endpoint
 
 PARAMS = PromoteParams(bootstrap=400)
 CHAINS = 60
@@ -90,3 +91,10 @@ def test_a_challenger_better_by_0_05_with_300_events_is_promoted():
     outcomes = simulation.powers(12, 1.0, better, PARAMS.looks, PARAMS, seed=12)
     # With a power of 80 %, 6 or fewer of 12 occur with probability 2 %.
     assert outcomes.count(gates.PROMOTE) >= stats.binom.ppf(0.02, 12, 0.8)
+
+
+def test_models_of_two_endpoints_are_not_compared():
+    with pytest.raises(DataError, match="challenger was trained for DFI, the champion for OS in m, version 2 and 1"):
+        check_same_endpoint("DFI", "OS", "m, version 2 and 1")
+    for challenger, champion in (("OS", "OS"), (None, "OS"), ("OS", None)):
+        check_same_endpoint(challenger, champion, "m")

@@ -1,0 +1,30 @@
+#!/bin/sh
+# The drill of infra/runbook.md on one machine: backup and restore, and the upgrade of MLflow to another release and back,
+# with a real PostgreSQL and S3. Run: make drill MLFLOW=3.18.0 (a release other than the pinned one, newer or older).
+# Needs PostgreSQL (Debian: apt-get install postgresql) and the package index; everything is in a temporary folder.
+set -eu
+python=$1
+release=${2:-}
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT INT TERM
+if [ -n "${MCTI_OTHER_MLFLOW:-}" ]; then
+    echo "drill: MLflow of $MCTI_OTHER_MLFLOW"
+elif [ -n "$release" ]; then
+    echo "drill: installing mlflow==$release"
+    "$python" -m venv "$folder/venv"
+    "$folder/venv/bin/pip" install --quiet "mlflow==$release" psycopg[binary] boto3
+    MCTI_OTHER_MLFLOW=$folder/venv/bin/mlflow
+    export MCTI_OTHER_MLFLOW
+else
+    echo "drill: name a release: make drill MLFLOW=3.18.0" >&2
+    exit 2
+fi
+report=$folder/report.xml
+"$python" -m pytest -q -p no:cacheprovider --basetemp="$folder/tests" --junit-xml="$report" \
+    tests/stack/test_backup.py tests/stack/test_upgrade.py
+# A skipped test, such as without PostgreSQL, is no drill.
+if grep -q '<skipped' "$report"; then
+    echo "drill: a part was skipped: $(sed -n 's/.*<skipped[^>]*message="\([^"]*\)".*/\1/p' "$report" | head -n 1)" >&2
+    exit 1
+fi
+echo "drill: backup, restore, upgrade and the way back succeeded"

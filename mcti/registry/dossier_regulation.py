@@ -1,0 +1,90 @@
+"""Sections of the release dossier about two regulations: dates of the EU AI Act, and FDA special controls.
+
+Sources: Regulation (EU) 2024/1689 (OJ L, 12.7.2024), Article 113; COM(2025) 836 final, the proposal of its amendment;
+openFDA, device classification of product code SFH (DEN240068). The texts of Regulation (EU) 2026/1744 and of the order
+DEN240068 were not available when this module was written: what depends on them is marked `to verify`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mcti.registry.card import GAP
+from mcti.registry.dossier_document import DossierSource, Section, Table, cell
+
+TO_VERIFY = "to verify"
+_AMENDED = "https://eur-lex.europa.eu/eli/reg/2026/1744/oj"
+_ORDER = "https://www.accessdata.fda.gov/cdrh_docs/pdf24/DEN240068.pdf"
+_DATES = (
+    ("Chapters I and II: prohibited practices, AI literacy", "2 February 2025", TO_VERIFY),
+    ("Chapter III section 4, Chapters V, VII, XII, Article 78", "2 August 2025", TO_VERIFY),
+    ("general date of application", "2 August 2026", TO_VERIFY),
+    (
+        "high-risk systems of Annex III",
+        "2 August 2026",
+        f"reported as 2 December 2027; {TO_VERIFY}",
+    ),
+    (
+        "Article 6(1): high-risk systems in products of Annex I, such as medical devices",
+        "2 August 2027",
+        f"reported as 2 August 2028; {TO_VERIFY}",
+    ),
+)
+
+
+def ai_act(source: DossierSource) -> Section:  # noqa: ARG001  (the dates do not depend on the version)
+    """The dates of the EU AI Act; those of the amendment are to verify."""
+    headers = ("obligation", "Regulation (EU) 2024/1689, Article 113", "as amended by Regulation (EU) 2026/1744")
+    return Section(
+        key="ai_act",
+        title="EU AI Act: dates of application",
+        paragraphs=("Annex IV is answered item by item in the table of requirements.",),
+        tables=(Table(headers=headers, rows=_DATES),),
+        gaps=(
+            f"dates as amended: {TO_VERIFY} in the Official Journal ({_AMENDED}); the reported ones are from secondary "
+            "sources",
+            "whether the system is high-risk (Article 6), and under which regulation of Annex I (2017/745, 2017/746)",
+            "role of the organisation (provider, deployer), notified body, registration",
+        ),
+    )
+
+
+def special_controls(source: DossierSource) -> Section:
+    """The special controls of prognostic software on whole slide images, each with the evidence of the version."""
+    headers = ("special control", "evidence of this version", "state")
+    return Section(
+        key="special_controls",
+        title="FDA special controls (product code SFH, DEN240068)",
+        paragraphs=(
+            "Pathology software algorithm device analyzing digital images for cancer prognosis, class II. The controls "
+            f"are stated in short; {TO_VERIFY} against the classification order ({_ORDER}).",
+        ),
+        tables=(Table(headers=headers, rows=_controls(source)),),
+        gaps=(
+            f"special controls of the order that are not in the table: read {_ORDER}",
+            "whether the device type applies: it is defined for prostate biopsies; another organ or specimen may need "
+            "another classification",
+        ),
+    )
+
+
+def _controls(source: DossierSource) -> tuple[tuple[str, str, str], ...]:
+    card = source.card
+    intended, outputs = card["intended_use"], cell(card["outputs"])
+    outside = cell(source.evaluation.get("warnings", []))
+    return (
+        ("(1)(i) labelling: inputs of the device, such as slide images and scanners", _inputs(card),
+         "partly: scanners are a gap" if card["inputs"]["features"] != GAP else "gap"),
+        ("(1)(ii) labelling: type of specimen", GAP, "gap"),
+        ("(1)(iii) labelling: outputs, and what is needed to interpret them", outputs, "partly: instructions for use"),
+        ("(1)(iv) labelling: intended users, and training for safe use", intended,
+         "gap" if intended == GAP else "partly: training of users is a gap"),
+        ("(1)(v)(A) limiting statement: use with a complete standard of care evaluation", card["not_intended"],
+         "partly: the statement of the labelling is a gap"),
+        ("(1)(v)(B) limiting statement: situations in which the device may not perform as expected",
+         f"warnings of the evaluation: {outside}", "partly: see Limits and risks"),
+    )  # fmt: skip
+
+
+def _inputs(card: Mapping[str, Any]) -> str:
+    inputs = card["inputs"]
+    return cell({name: inputs.get(name, GAP) for name in ("genes", "covariates", "features")})
