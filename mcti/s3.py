@@ -91,6 +91,17 @@ def etags(prefix: str) -> dict[str, str]:
     return {f"s3://{bucket}/{item['Key']}": str(item["ETag"]).strip('"') for item in items}
 
 
+def addresses_of_all_versions(prefix: str) -> list[str]:
+    """The addresses of all objects that were ever written below a prefix and not erased, sorted; of a bucket that is
+    not versioned, the present ones.
+    """
+    bucket, key = split_address(prefix)
+    with service(prefix, many=True):
+        pages = client().get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=key)
+        keys = {item["Key"] for page in pages for item in page.get("Versions", ())}
+    return sorted(f"s3://{bucket}/{key}" for key in keys)
+
+
 def exists(prefix: str) -> bool:
     """Whether there is an object at an address or below it."""
     bucket, key = split_address(prefix)
@@ -142,6 +153,52 @@ def has_versioning(location: str) -> bool | None:
             if error.response.get("Error", {}).get("Code") in {"AccessDenied", "403", "NotImplemented"}:
                 return None
             raise
+
+
+def has_object_lock(location: str) -> bool | None:
+    """Whether new objects of the bucket of an s3:// address are locked for a time; None without the right to read this.
+
+    Raises
+        OperationalError: S3 is unavailable.
+    """
+    from botocore.exceptions import ClientError
+
+    bucket, _ = split_address(location)
+    with service(location):
+        try:
+            configuration = client().get_object_lock_configuration(Bucket=bucket)["ObjectLockConfiguration"]
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code")
+            if code in {"ObjectLockConfigurationNotFoundError", "NotImplemented"}:
+                return False
+            if code in {"AccessDenied", "403"}:
+                return None
+            raise
+    return "DefaultRetention" in configuration.get("Rule", {})
+
+
+def ensure_locked_bucket(name: str, days: int) -> None:
+    """Create the bucket, if it does not exist, with versions whose deletion the store refuses for `days`.
+
+    A store without object lock gets a versioned bucket; `has_object_lock` reports the difference.
+
+    Raises
+        OperationalError: S3 does not respond, or refuses the credentials.
+    """
+    from botocore.exceptions import ClientError
+
+    rule = {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": days}}
+    with service(f"s3://{name}", many=True):
+        if name in {bucket["Name"] for bucket in client().list_buckets()["Buckets"]}:
+            return
+        try:
+            client().create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+            lock = {"ObjectLockEnabled": "Enabled", "Rule": rule}
+            client().put_object_lock_configuration(Bucket=name, ObjectLockConfiguration=lock)
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") not in {"NotImplemented", "InvalidRequest", "501"}:
+                raise
+    ensure_bucket(name, versioned=True)
 
 
 def ensure_bucket(name: str, *, versioned: bool = False) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mcti.cli.command_context import CommandContext, command, print_status
-from mcti.cli.options import Cohort, DryRun, Features, Model, Name, OutFile, OutFolder
+from mcti.cli.options import Anchor, Cohort, DryRun, Features, Model, Name, OutFile, OutFolder
 from mcti.errors import UsageError
 
 NewPatients = Annotated[
@@ -57,7 +57,7 @@ def promote(
     model = name or context.settings.register_.name
     if repair:
         _require_no_version(version)
-        return steps.repair(model, dry_run=dry_run)
+        return steps.repair(model, dry_run=dry_run, trust=context.settings.trust)
     settings, project = context.settings.promote, context.project_settings().promote
     trust = context.settings.trust
     return steps.promote(model, settings, version=version, dry_run=dry_run, agreed=project, reason=reason, trust=trust)
@@ -119,6 +119,7 @@ def verify_version(
     offline: Annotated[
         str | None, typer.Option(metavar="BUNDLE", help="Verify this file of `mcti bundle`; call no service.")
     ] = None,
+    anchor: Anchor = None,
 ) -> object:
     """Verify files, signatures, lineage, gate decision and ledger of a version against the trust file `trust.keys`.
     A broken one ends with exit code 3, an unsigned one or an unknown key with 12.
@@ -127,7 +128,7 @@ def verify_version(
     """
     from mcti.steps.verify import verify as step
 
-    return step(address, context.settings.trust, offline=offline)
+    return step(address, context.settings.trust, offline=offline, anchor=anchor)
 
 
 @command(group, "bundle")
@@ -169,7 +170,7 @@ def rollback(context: CommandContext, name: Name = None) -> object:
     """
     from mcti.steps.promote.step import rollback as step
 
-    return step(name or context.settings.register_.name)
+    return step(name or context.settings.register_.name, trust=context.settings.trust)
 
 
 @command(group, "predict")

@@ -20,6 +20,10 @@ OutFolder = Annotated[str, typer.Option("--out", metavar="DIR", help="Output fol
 OutFile = Annotated[str, typer.Option("--out", metavar="FILE", help="Output file.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print inputs, settings and output; write nothing.")]
 Name = Annotated[str | None, typer.Option("--name", metavar="NAME", help="Registered model; default: register.name.")]
+Anchor = Annotated[
+    str | None,
+    typer.Option("--anchor", metavar="NUMBER:HASH", help="Compare with this text that `mcti ledger anchor` printed."),
+]
 Model = Annotated[
     str, typer.Option("--model", metavar="URI|DIR", help="Registered model (models:/NAME@champion), or a model folder.")
 ]

@@ -17,6 +17,8 @@ CREDENTIALS = "credentials"
 SECRETS = "secrets.json"
 PROFILE = "mcti"
 REGION = "us-east-1"
+ANCHORS = "mcti-anchors"
+"""Bucket of the anchors of ledgers (registry/ledger_anchors.py)."""
 _OTHER_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL")
 QUIET = {
     "DO_NOT_TRACK": "true",
@@ -142,6 +144,7 @@ def _values(ports: dict[str, int], credentials: Path) -> dict[str, str]:
         "AWS_DEFAULT_REGION": REGION,
         "AWS_EC2_METADATA_DISABLED": "true",
         "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{ports['mlflow']}",
+        "MCTI_LEDGER_ANCHORS": f"s3://{ANCHORS}",
         **QUIET,
     }
 

@@ -25,6 +25,7 @@ from mcti.waiting import log_while_waiting
 FOLDER = ".stack"
 LEDGER = "mcti-ledger"
 BUCKETS = ("mcti-data", "mcti-mlflow", LEDGER)
+_ANCHOR_DAYS = 3650
 _READY_SECONDS = 240.0  # 8 s on two idle cores; a loaded machine may need ten times as long
 Announce = Callable[[str], None]
 """Shows one line of status to the user."""
@@ -60,7 +61,7 @@ class Stack(BaseModel):
         state = "is already running" if self.already else "is running"
         return [
             f"the stack {state}: S3 {self.s3}, MLflow {self.mlflow} (pids {pids})",
-            f"for a shell: . {shlex.quote(str(Path(self.folder) / settings.ENV))}    to stop: make stop",
+            f"for a shell: . {shlex.quote(str(Path(self.folder) / settings.ENV))}    to stop: mcti stack down",
         ]
 
 
@@ -96,6 +97,7 @@ def up(root: Path, announce: Announce = lambda _: None) -> Stack:
         settings.activate(root, force=True)
         for bucket in BUCKETS:
             s3.ensure_bucket(bucket, versioned=bucket == LEDGER)
+        s3.ensure_locked_bucket(settings.ANCHORS, _ANCHOR_DAYS)
         dvc_program.configure_remote(root, folder)
         return _describe(folder, state, running=True, already=already)
 

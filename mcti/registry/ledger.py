@@ -17,7 +17,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mcti import s3, storage
-from mcti.errors import DataError, OperationalError
+from mcti.errors import DataError, OperationalError, UsageError
 from mcti.registry import approvals
 
 DEFAULT = "s3://mcti-ledger"
@@ -27,13 +27,15 @@ _NO_HASH = "0" * 64  # `before` of the first entry
 
 
 class LedgerEntry(BaseModel):
-    """One decision and the aliases after it; `hash` is the SHA-256 of all other fields.
+    """One decision and the aliases after it; `hash` is the SHA-256 of all fields but `hash` and `signature`.
 
     id        random: identifies our own entry when the response of its put was lost
     before    hash of the entry before
-    action    promote | reject | not-enough-evidence | rollback | repair
-    version   the version that was evaluated, or rolled back to
+    action    promote | reject | not-enough-evidence | rollback | repair | sign
+    version   the version that was evaluated, or rolled back to; of `sign`: the champion, 0 without one
     champion, previous  the aliases after the action
+    signature  Sigstore bundle over the hash and the fields without `evidence` (trust/ledger_signatures.py); None:
+              the writer had no key
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,14 +51,16 @@ class LedgerEntry(BaseModel):
     previous: int | None
     evidence: dict[str, Any]
     hash: str = ""
+    signature: dict[str, Any] | None = None
 
     def with_hash(self) -> Self:
         """The entry with its hash."""
         return self.model_copy(update={"hash": self.computed_hash()})
 
     def computed_hash(self) -> str:
-        """SHA-256 of the entry without its hash, as JSON with sorted keys."""
-        text = json.dumps(self.model_dump(mode="json", exclude={"hash"}), sort_keys=True, ensure_ascii=False)
+        """SHA-256 of the entry without hash and signature, as JSON with sorted keys."""
+        fields = self.model_dump(mode="json", exclude={"hash", "signature"})
+        text = json.dumps(fields, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -81,14 +85,15 @@ def length(model: str) -> int:
 
 
 def append(
-    entries: list[LedgerEntry], *, sign: Callable[[LedgerEntry], None] | None = None, **fields: Any
+    entries: list[LedgerEntry], *, sign: Callable[[LedgerEntry], LedgerEntry] | None = None, **fields: Any
 ) -> LedgerEntry:
     """Write the next entry after `entries`, as they were read.
 
-    sign  stores a signature of the entry before it is written: where signing fails, there is no entry
+    sign  the entry with its signature: where signing fails, there is no entry
 
     Raises
     s3.Conflict when another writer added an entry since they were read.
+    UsageError when the last entry is signed and this one would not be; nothing was written.
     OperationalError when the clock is before the time of the last entry, or S3 is unavailable; nothing was written.
     """
     last = entries[-1] if entries else None
@@ -105,7 +110,12 @@ def append(
         **fields,
     ).with_hash()
     if sign is not None:
-        sign(entry)
+        entry = sign(entry)
+    if last is not None and last.signature and not entry.signature:
+        hint = "set a signing key (docs/registry.md, Signatures): an unsigned entry after a signed one is a fault"
+        raise UsageError(
+            f"entry {last.number} is signed, and no signing key is configured", f"ledger of {last.model}", hint
+        )
     address = _address(entry)
     try:
         s3.put(address, to_bytes(entry), only_if_absent=True)
@@ -116,10 +126,16 @@ def append(
     return entry
 
 
-def find_faults(entries: list[LedgerEntry], head: str | None) -> list[str]:
-    """Every fault of the chain, one sentence each; `head` is `number:hash` of the last entry in the registry's tag."""
-    faults, before, time = [], _NO_HASH, ""
-    for position, entry in enumerate(entries, start=1):
+def find_faults(entries: list[LedgerEntry], head: str | None, *, partial: bool = False) -> list[str]:
+    """Every fault of the chain, one sentence each; `head` is `number:hash` of the last entry in the registry's tag.
+
+    partial  the entries are the end of a chain: their first one may have any number
+    """
+    faults, before, time, signed = [], _NO_HASH, "", 0
+    start = 1
+    if partial and entries:
+        start, before = entries[0].number, entries[0].before
+    for position, entry in enumerate(entries, start=start):
         name = f"entry {entry.number}"
         if entry.number != position:
             faults.append(f"entry {position} is missing or out of order: entry {entry.number} is in its position")
@@ -129,7 +145,9 @@ def find_faults(entries: list[LedgerEntry], head: str | None) -> list[str]:
             faults.append(f"{name} does not follow the entry before it")
         if time and datetime.fromisoformat(entry.time) + MAX_CLOCK_SKEW < datetime.fromisoformat(time):
             faults.append(f"{name} is dated {entry.time}, before the entry before it ({time}): a clock was set back")
-        before, time = entry.hash, entry.time
+        if signed and not entry.signature:
+            faults.append(f"{name} has no signature, but entry {signed} before it has one")
+        before, time, signed = entry.hash, entry.time, signed or (entry.number if entry.signature else 0)
     last = f"{entries[-1].number}:{entries[-1].hash}" if entries else None
     if head and head != last and not _is_earlier(entries, head):
         number = head.partition(":")[0]
@@ -168,4 +186,4 @@ def parse(body: bytes, address: str) -> LedgerEntry:
 
 def to_bytes(entry: LedgerEntry) -> bytes:
     """The bytes of the object of an entry."""
-    return storage.to_json(entry.model_dump(mode="json")).encode()
+    return storage.to_json(entry.model_dump(mode="json", exclude=None if entry.signature else {"signature"})).encode()

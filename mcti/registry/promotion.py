@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcti.errors import DataError
-from mcti.registry import ledger, models
+from mcti.registry import ledger, ledger_anchors, models
 from mcti.registry.gates import PROMOTE, GateEvaluation
 from mcti.registry.ledger import LedgerEntry
 
-ROLLBACK, REPAIR = "rollback", "repair"
+ROLLBACK, REPAIR, SIGN = "rollback", "repair", "sign"
 _HEAD = "mcti.ledger_head"
 _DELETED = "version"  # first word of a fault about a deleted version
+Signing = Callable[[LedgerEntry], LedgerEntry]
+"""As the argument `sign` of `ledger.append`."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def decide(
     evaluation: GateEvaluation,
     evidence: Mapping[str, Any],
     *,
-    sign: Callable[[LedgerEntry], None] | None = None,
+    sign: Signing | None = None,
 ) -> LedgerEntry:
     """Record the decision about `version` after `entries`, as `verified_entries` gave them, and move the aliases.
 
@@ -69,8 +71,10 @@ def decide(
     return _write(client, entries, evaluation.outcome, name, int(version.version), aliases, record, sign)
 
 
-def rollback(client: Any, name: str) -> LedgerEntry:
+def rollback(client: Any, name: str, *, sign: Signing | None = None) -> LedgerEntry:
     """Return the alias `champion` to the version before; a version that was deleted is skipped.
+
+    sign  as in `ledger.append`
 
     Raises DataError when there is no version before, or the ledger has other faults.
     """
@@ -82,7 +86,18 @@ def rollback(client: Any, name: str) -> LedgerEntry:
         raise DataError("there is no previous champion", f"model {name}", "promote a version first")
     aliases = Aliases(former, _former(client, entries, former))
     record = {"withdrawn": champion, "reason": f"version {champion} was withdrawn"}
-    return _write(client, entries, ROLLBACK, name, former, aliases, record)
+    return _write(client, entries, ROLLBACK, name, former, aliases, record, sign)
+
+
+def sign_ledger(
+    client: Any, name: str, entries: list[LedgerEntry], evidence: Mapping[str, Any], sign: Signing
+) -> LedgerEntry:
+    """Add a signed entry after `entries`, as `verified_entries` gave them: it pins them, and moves no alias.
+
+    Raises s3.Conflict when another entry was written since `entries` were read.
+    """
+    aliases = Aliases.of_last(entries)
+    return _write(client, entries, SIGN, name, aliases.champion or 0, aliases, evidence, sign)
 
 
 def verified_entries(client: Any, name: str) -> list[LedgerEntry]:
@@ -97,7 +112,7 @@ def verified_entries(client: Any, name: str) -> list[LedgerEntry]:
 
 def find_faults(client: Any, name: str, entries: list[LedgerEntry]) -> list[str]:
     """All faults of the chain, every deleted version, and every alias that differs from the last entry."""
-    faults = ledger.find_faults(entries, _head(client, name))
+    faults = chain_faults(client, name, entries)
     deleted = _deleted(client, name, entries)
     faults += [f"{_DELETED} {number}, {alias} in the ledger, was deleted manually" for alias, number in deleted.items()]
     expected = dict(Aliases.of_last(entries).items())
@@ -110,15 +125,39 @@ def find_faults(client: Any, name: str, entries: list[LedgerEntry]) -> list[str]
     return faults
 
 
-def repair(client: Any, name: str) -> list[str]:
-    """Set the aliases to the state of the last entry; the faults that were found.
+def alias_faults(entries: list[LedgerEntry], alias: str, number: int) -> list[str]:
+    """A fault if the ledger does not give the alias to version `number`, although MLflow did when it was found.
+
+    A reader that finds none has the value of the last entry: MLflow cannot move an alias on a condition, so between an
+    entry and the move of its alias, or after a writer that was suspended there, the alias may be that of an earlier
+    entry.
+    """
+    expected = dict(Aliases.of_last(entries).items())
+    if alias not in expected or not entries or expected[alias] == number:
+        return []
+    return [
+        f"alias {alias} was {_named(number)}, in the ledger {_named(expected[alias])}: it moved meanwhile, or manually"
+    ]
+
+
+def chain_faults(client: Any, name: str, entries: list[LedgerEntry]) -> list[str]:
+    """All faults of the chain, also in comparison with the head in MLflow and the anchors in S3."""
+    head, anchors = _head(client, name), ledger_anchors.read(name)
+    ahead = {f"{entry.number}:{entry.hash}" for entry in entries}.isdisjoint({head}) if head else False
+    if ahead or any(anchor.number > len(entries) for anchor in anchors):  # lost entries, or a concurrent writer
+        entries = ledger.read(name)
+    return ledger.find_faults(entries, head) + ledger_anchors.find_faults(entries, anchors)
+
+
+def repair(client: Any, name: str, *, sign: Signing | None = None) -> list[str]:
+    """Set the aliases to the state of the last entry; the faults that were found. sign: as in `ledger.append`.
 
     A champion that was deleted cannot be restored: the champion before it replaces it, and an entry records that.
 
     Raises DataError when the chain itself is damaged: its objects must be restored from a backup.
     """
     entries = ledger.read(name)
-    damaged = ledger.find_faults(entries, _head(client, name))
+    damaged = chain_faults(client, name, entries)
     if damaged:
         raise DataError(damaged[0], f"ledger of {name}", "restore the ledger's objects from a backup of the bucket")
     faults = find_faults(client, name, entries)
@@ -128,7 +167,8 @@ def repair(client: Any, name: str) -> list[str]:
         champion = _former(client, entries, champion) if models.CHAMPION in deleted else champion
         aliases = Aliases(champion, _former(client, entries, champion))
         number = deleted.get(models.CHAMPION, deleted.get(models.PREVIOUS, 0))
-        _write(client, entries, REPAIR, name, number, aliases, {"deleted": deleted, "reason": "; ".join(faults)})
+        record = {"deleted": deleted, "reason": "; ".join(faults)}
+        _write(client, entries, REPAIR, name, number, aliases, record, sign)
     elif entries:
         _apply(client, entries[-1])
     return faults
@@ -142,7 +182,7 @@ def _write(
     version: int,
     aliases: Aliases,
     evidence: Mapping[str, Any],
-    sign: Callable[[LedgerEntry], None] | None = None,
+    sign: Signing | None = None,
 ) -> LedgerEntry:
     entry = ledger.append(
         entries,
@@ -154,11 +194,21 @@ def _write(
         previous=aliases.previous,
         evidence=dict(evidence),
     )
-    _apply(client, entry)
-    # If this process was suspended between entry and aliases, a later entry may exist: the last entry decides.
-    if ledger.length(name) > entry.number:
-        _apply(client, ledger.read(name)[-1])
+    _follow(client, entry)
     return entry
+
+
+def _follow(client: Any, entry: LedgerEntry) -> None:
+    """Set the aliases to the last entry, which is a later one if this process was suspended after it wrote its own.
+
+    The length is compared before and after: MLflow cannot move an alias on a condition, so a suspension between the
+    comparison and the move can still return an alias to this entry, until the second comparison or a repair.
+    """
+    applied = 0
+    while applied < (length := ledger.length(entry.model)):
+        last = entry if length == entry.number else ledger.read(entry.model)[-1]
+        _apply(client, last)
+        applied = last.number
 
 
 def _apply(client: Any, entry: LedgerEntry) -> None:
@@ -168,6 +218,7 @@ def _apply(client: Any, entry: LedgerEntry) -> None:
         elif models.version_by_alias(client, entry.model, alias) is not None:
             client.delete_registered_model_alias(entry.model, alias)
     client.set_registered_model_tag(entry.model, _HEAD, f"{entry.number}:{entry.hash}")
+    ledger_anchors.store(entry)
 
 
 def _refuse(name: str, faults: list[str]) -> None:

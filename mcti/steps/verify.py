@@ -5,11 +5,13 @@ from pathlib import Path
 
 from mcti.errors import DataError, Untrusted
 from mcti.params import TrustParams
-from mcti.registry import models, tracking
+from mcti.registry import ledger_anchors, models, tracking
+from mcti.registry.ledger_anchors import Anchor
 from mcti.registry.trust import bundle as bundles
 from mcti.registry.trust import trust_file, verification
 from mcti.registry.trust.bundle import Bundle
-from mcti.registry.trust.material import RegisteredVersion
+from mcti.registry.trust.material import Material, RegisteredVersion
+from mcti.registry.trust.trust_file import TrustFile
 from mcti.registry.trust.verification import Check, State
 from mcti.steps.result import StepResult
 
@@ -45,28 +47,28 @@ class BundleResult(StepResult):
     files: tuple[str, ...]
 
 
-def verify(address: str, params: TrustParams, *, offline: str | None = None) -> VerifyResult:
+def verify(address: str, params: TrustParams, *, offline: str | None = None, anchor: str | None = None) -> VerifyResult:
     """Verify the files, signatures, lineage, gate decision and ledger of a version.
 
     offline  a bundle: it is read instead of the registry, and no service is called
+    anchor   a printed anchor of the ledger to compare
 
     Raises
-    UsageError when the address is none of a version.
+    UsageError when the address is none of a version, or the text is not an anchor.
     DataError when there is no such version, the trust file is invalid, or the bundle is of another version.
     OperationalError when the registry or S3 is unavailable.
     """
-    models.parse_address(address)
-    trust = trust_file.load(params.keys)
+    alias = models.parse_address(address)[1]
+    trust, printed = trust_file.load(params.keys), ledger_anchors.parse(anchor) if anchor else None
     with tempfile.TemporaryDirectory(prefix="mcti-verify-") as scratch:
         if offline is not None:
             material = Bundle(Path(offline), Path(scratch))
             _check_address(address, material)
-            checks = verification.check_all(material, trust)
-            return _result(material.name, material.number, checks)
+            return _result(material, _checks(material, trust, printed))
         with tracking.service() as client:
             version = models.version_at(client, address)
-            checks = verification.check_all(RegisteredVersion(client, version, Path(scratch)), trust)
-    return _result(version.name, int(version.version), checks)
+            registered = RegisteredVersion(client, version, Path(scratch), alias=alias)
+            return _result(registered, _checks(registered, trust, printed))
 
 
 def bundle(address: str, out: Path) -> BundleResult:
@@ -90,10 +92,15 @@ def _check_address(address: str, material: Bundle) -> None:
         raise DataError(f"the bundle is of {material.address}", address, "name the version of the bundle")
 
 
-def _result(name: str, number: int, checks: list[Check]) -> VerifyResult:
+def _checks(material: Material, trust: TrustFile, anchor: Anchor | None) -> list[Check]:
+    compared = [] if anchor is None else [verification.check_anchor(material, anchor)]
+    return verification.check_all(material, trust) + compared
+
+
+def _result(material: Material, checks: list[Check]) -> VerifyResult:
     states = {check.state for check in checks}
     code = next((code for state, code in _EXIT_CODES if state in states), 0)
-    return VerifyResult(name=name, version=number, checks=tuple(checks), exit_code=code)
+    return VerifyResult(name=material.name, version=material.number, checks=tuple(checks), exit_code=code)
 
 
 def _row(check: Check, width: int) -> str:

@@ -16,8 +16,8 @@ from mcti import params, s3
 from mcti.cli.app import app
 from mcti.monitoring import prometheus
 from mcti.monitoring.rules import Verdict
+from mcti.pipelines import submit
 from mcti.registry import v2_protocol
-from pipelines import submit
 from tests.infra.manifests import CUSTOM, OVERLAYS, ROOT, SECRETS, containers, named, walk
 from tests.pipelines.conftest import DATA, SOURCES
 
@@ -207,10 +207,12 @@ def test_the_buckets_are_created_and_only_those_of_ledger_and_backup_are_version
     """The script of the Job, run with a client that records its calls."""
     buckets = {}
     monkeypatch.setattr(s3, "ensure_bucket", lambda name, *, versioned=False: buckets.update({name: versioned}))
+    monkeypatch.setattr(s3, "ensure_locked_bucket", lambda name, days: buckets.update({name: days}))
     commands = [container.get("command", []) for *_, container in containers(rendered["minio-or-seaweedfs"])]
     for script in (command[2] for command in commands if command[1:2] == ["-c"] and "ensure_bucket" in command[2]):
         exec(script, {})
-    assert buckets == {"mcti-data": False, "mcti-mlflow": False, "mcti-ledger": True, "mcti-backup": True}
+    plain = {"mcti-data": False, "mcti-mlflow": False, "mcti-ledger": True, "mcti-backup": True}
+    assert buckets == plain | {"mcti-anchors": 3650}
 
 
 def test_every_alarm_has_a_section_in_the_runbook(complete):

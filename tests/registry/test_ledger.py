@@ -6,7 +6,7 @@ import random
 import pytest
 
 from mcti import s3
-from mcti.errors import DataError, OperationalError
+from mcti.errors import DataError, OperationalError, UsageError
 from mcti.registry import ledger
 from mcti.registry.ledger import LedgerEntry
 
@@ -106,6 +106,23 @@ def test_an_entry_without_a_valid_time_is_refused(time):
 
 def test_a_head_one_entry_behind_is_an_interrupted_writer_and_no_fault():
     assert ledger.find_faults(chain(4), head(chain(3))) == []
+
+
+def test_an_unsigned_entry_after_a_signed_one_is_refused_and_a_fault(monkeypatch):
+    put = []
+    monkeypatch.setattr(s3, "put", lambda *a, **k: put.append(a))
+    signed = [entry.model_copy(update={"signature": {"any": "bundle"}}) for entry in chain(2)]
+    fields = {"action": "rollback", "model": "m", "version": 1, "champion": 1, "previous": None, "evidence": {}}
+    with pytest.raises(UsageError, match="entry 2 is signed, and no signing key is configured"):
+        ledger.append(signed, **fields)
+    assert put == []
+    entry = ledger.append(signed, sign=lambda entry: entry.model_copy(update={"signature": {"a": "b"}}), **fields)
+    assert entry.signature == {"a": "b"}
+    assert len(put) == 1
+    expected = ["entry 3 has no signature, but entry 1 before it has one"]
+    assert ledger.find_faults([*signed, chain(3)[2]], None) == expected
+    later = [*chain(2), chain(3)[2].model_copy(update={"signature": {"a": 1}})]
+    assert ledger.find_faults(later, None) == []
 
 
 def test_nothing_is_written_while_the_clock_is_behind_the_last_entry(monkeypatch):

@@ -12,7 +12,8 @@ from mcti.errors import OperationalError
 from mcti.params import PromoteParams, RegisterParams
 from mcti.registry import ledger, models, promotion, tracking
 from mcti.registry.gates import GateEvaluation
-from mcti.steps.promote.step import promote, rollback, show_ledger, verify_ledger
+from mcti.steps.ledger import show_ledger, verify_ledger
+from mcti.steps.promote.step import promote, rollback
 from mcti.steps.register import register
 from tests.registry.factories import Run
 

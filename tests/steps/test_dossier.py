@@ -11,7 +11,8 @@ from mcti.errors import DataError, UsageError
 from mcti.params import PromoteParams, RegisterParams
 from mcti.registry.sbom import licence as sbom_licence
 from mcti.steps.dossier import dossier
-from mcti.steps.promote.step import promote, show_ledger
+from mcti.steps.ledger import show_ledger
+from mcti.steps.promote.step import promote
 from mcti.steps.register import register
 from tests.registry.factories import Run
 

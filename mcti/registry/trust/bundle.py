@@ -1,10 +1,10 @@
 """A version in one file for a site without a network: a tar archive with the model and everything signed about it.
 
-bundle.json     name and number of the version, its tags, and the entry of the ledger that promoted it
+bundle.json     name and number of the version, its tags, and the ledger from the entry that promoted it to the last one
 model/, trust/, card/   the ensemble, its signatures, and card and bills of materials
 
-It contains no predictions, and no names of persons beyond the signed tags and the approvals that the decision counted.
-The trust file is not part of it: the site that verifies has its own.
+It contains no predictions, and no names of persons beyond the signed tags, those in the entries of the ledger, and the
+approvals that the decision counted. The trust file is not part of it: the site that verifies has its own.
 """
 
 import io
@@ -17,16 +17,23 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mcti import storage
 from mcti.errors import DataError
+from mcti.registry import ledger
 from mcti.registry.ledger import LedgerEntry
 from mcti.registry.trust import statements
 from mcti.registry.trust.material import DOCUMENTS, SIGNATURES, Material
 
 MANIFEST, MODEL = "bundle.json", "model"
+_FORMAT = 2
 _FOLDERS = (MODEL, SIGNATURES, DOCUMENTS)
 
 
 class Manifest(BaseModel):
-    """bundle.json. format: of the bundle; decision: entry of the ledger; None: no decision promoted the version."""
+    """bundle.json.
+
+    format    of the bundle; 1 has no signed and no later entries
+    decision  entry of the ledger; None: no decision promoted the version
+    later     the entries after it
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     format: int
@@ -34,6 +41,7 @@ class Manifest(BaseModel):
     number: int
     tags: dict[str, str]
     decision: LedgerEntry | None
+    later: tuple[LedgerEntry, ...] = ()
 
 
 class Bundle(Material):
@@ -77,8 +85,15 @@ class Bundle(Material):
 
     @cached_property
     def ledger_faults(self) -> list[str] | None:
-        """None: the ledger stays in the registry."""
-        return None
+        """Faults of the entries in the bundle; None: there is none."""
+        if not self.ledger_entries:
+            return None
+        return ledger.find_faults(self.ledger_entries, None, partial=True)
+
+    @cached_property
+    def ledger_entries(self) -> list[LedgerEntry]:
+        """The entries from the decision to the last one at the time of the export."""
+        return [] if self.decision is None else [self.decision, *self._manifest.later]
 
     def _existing(self, name: str) -> Path | None:
         return self._folder / name if (self._folder / name).is_dir() else None
@@ -92,7 +107,11 @@ def is_bundle(location: str) -> bool:
 def write(material: Material, out: storage.Location) -> list[str]:
     """Write the bundle of a version; the names of its files. Equal versions give equal bytes."""
     tags = statements.signed_tags(material.tags)
-    manifest = Manifest(format=1, name=material.name, number=material.number, tags=tags, decision=material.decision)
+    decision = material.decision
+    later = () if decision is None else tuple(x for x in material.ledger_entries if x.number > decision.number)
+    manifest = Manifest(
+        format=_FORMAT, name=material.name, number=material.number, tags=tags, decision=decision, later=later
+    )
     contents = {MANIFEST: storage.to_json(manifest.model_dump(mode="json")).encode()}
     for name, folder in zip(_FOLDERS, (material.ensemble, material.signatures, material.documents), strict=True):
         if folder is not None:
@@ -139,6 +158,6 @@ def _read_manifest(path: Path, file: Path) -> Manifest:
     except ValidationError as error:
         reason = error.errors(include_input=False)[0]["msg"]
         raise DataError(f"{MANIFEST} is invalid ({reason})", str(file), hint) from None
-    if manifest.format != 1:
-        raise DataError(f"the bundle has format {manifest.format}, not 1", str(file), "install a newer mcti")
+    if manifest.format not in (1, _FORMAT):
+        raise DataError(f"the bundle has format {manifest.format}, not {_FORMAT}", str(file), "install a newer mcti")
     return manifest

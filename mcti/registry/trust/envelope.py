@@ -74,6 +74,11 @@ def now() -> str:
 
 def write(document: SignedDocument) -> str:
     """The document as the text of a Sigstore bundle."""
+    return json.dumps(to_bundle(document), indent=1, sort_keys=True) + "\n"
+
+
+def to_bundle(document: SignedDocument) -> dict[str, Any]:
+    """The document as a Sigstore bundle."""
     chain = {"certificates": [{"rawBytes": _encode(der)} for der in document.certificates]}
     key = {"x509CertificateChain": chain} if document.certificates else {"publicKey": {"hint": document.hint}}
     envelope = {
@@ -81,8 +86,7 @@ def write(document: SignedDocument) -> str:
         "payloadType": PAYLOAD_TYPE,
         "signatures": [{"sig": _encode(document.signature), "keyid": document.hint}],
     }
-    bundle = {"mediaType": BUNDLE_TYPE, "verificationMaterial": {**key, "tlogEntries": []}, "dsseEnvelope": envelope}
-    return json.dumps(bundle, indent=1, sort_keys=True) + "\n"
+    return {"mediaType": BUNDLE_TYPE, "verificationMaterial": {**key, "tlogEntries": []}, "dsseEnvelope": envelope}
 
 
 def read(text: bytes) -> SignedDocument:
@@ -90,7 +94,14 @@ def read(text: bytes) -> SignedDocument:
 
     Raises InvalidDocument when it has another type, not exactly one signature, or is not valid JSON or base64.
     """
-    bundle = load_json(text)
+    return from_bundle(load_json(text))
+
+
+def from_bundle(bundle: Any) -> SignedDocument:
+    """The document in a Sigstore bundle that was read from JSON; nothing is verified.
+
+    Raises InvalidDocument as `read`.
+    """
     try:
         if bundle["mediaType"] != BUNDLE_TYPE:
             raise InvalidDocument(f"the bundle has the media type {bundle['mediaType']!r}, not {BUNDLE_TYPE}")

@@ -68,6 +68,11 @@ class Material:
         raise NotImplementedError
 
     @cached_property
+    def ledger_entries(self) -> list[LedgerEntry]:
+        """All entries of the ledger; empty where it is not part of the material."""
+        raise NotImplementedError
+
+    @cached_property
     def approvals(self) -> list[ElectronicSignature | UnreadableSignature]:
         """The electronic signatures on this version: those in its tags, then those that only its decision counted."""
         stored = electronic_signatures.read(self.tags)
@@ -109,6 +114,7 @@ class Material:
 class RegisteredVersion(Material):
     """A version in the registry; each part is downloaded below `scratch` at its first use. client, version: MLflow's.
 
+    alias  by which the version was found: the ledger must agree; "" where it was found by its number
     local  the folder of the ensemble, where it is available
     """
 
@@ -116,6 +122,7 @@ class RegisteredVersion(Material):
     version: Any
     scratch: Path
     local: Path | None = None
+    alias: str = ""
 
     def __post_init__(self) -> None:
         self.name, self.number, self.tags = self.version.name, int(self.version.version), self.version.tags
@@ -157,16 +164,18 @@ class RegisteredVersion(Material):
     @cached_property
     def decision(self) -> LedgerEntry | None:
         """The last entry of the ledger that promoted this version; None: there is none."""
-        promoted = [x for x in self._entries if x.action == PROMOTE and x.version == self.number]
+        promoted = [x for x in self.ledger_entries if x.action == PROMOTE and x.version == self.number]
         return promoted[-1] if promoted else None
 
     @cached_property
     def ledger_faults(self) -> list[str] | None:
         """Faults of the ledger of the model, and aliases that differ from it."""
-        return promotion.find_faults(self.client, self.name, self._entries)
+        faults = promotion.find_faults(self.client, self.name, self.ledger_entries)
+        return faults + promotion.alias_faults(self.ledger_entries, self.alias, self.number)
 
     @cached_property
-    def _entries(self) -> list[LedgerEntry]:
+    def ledger_entries(self) -> list[LedgerEntry]:
+        """All entries of the ledger of the model."""
         return ledger.read(self.name)
 
     def _folder(self, name: str) -> Path | None:

@@ -9,7 +9,8 @@ from mcti.errors import DataError, Untrusted
 from mcti.params import TrustParams, from_json
 from mcti.registry import approvals, models, tracking
 from mcti.registry.electronic_signatures import ElectronicSignature
-from mcti.registry.trust import approval_statement, bundle, trust_file, verification
+from mcti.registry.ledger import LedgerEntry
+from mcti.registry.trust import approval_statement, bundle, ledger_signatures, trust_file, verification
 from mcti.registry.trust.bundle import Bundle
 from mcti.registry.trust.material import Material, RegisteredVersion
 from mcti.registry.trust.trust_file import TrustFile
@@ -50,7 +51,9 @@ def fetch(location: str, scratch: Path, params: TrustParams) -> Path:
         hint = "use models:/NAME@ALIAS or a bundle of `mcti bundle`"
         raise Untrusted(f"a folder has no signature, and trust.require is {params.require}", location, hint)
     with tracking.service() as client:
-        return _verified(RegisteredVersion(client, models.version_at(client, location), scratch), params)
+        alias = models.parse_address(location)[1]
+        version = models.version_at(client, location)
+        return _verified(RegisteredVersion(client, version, scratch, alias=alias), params)
 
 
 def require_candidate(client: Any, version: Any, scratch: Path, params: TrustParams) -> None:
@@ -64,6 +67,22 @@ def require_candidate(client: Any, version: Any, scratch: Path, params: TrustPar
         if params.require == "lineage":
             checks += verification.check_lineage(material, trust)
         raise_unless_verified(checks, material.address)
+
+
+def require_ledger(entries: Sequence[LedgerEntry], params: TrustParams) -> None:
+    """Check the signatures of a ledger before a decision is added; an empty one is accepted.
+
+    Raises
+    DataError when a signature is broken.
+    Untrusted when `trust.require` is `lineage` and the ledger is unsigned, or its key not trusted.
+    """
+    if not entries or params.require == "none":
+        return
+    trust = trust_file.load(params.keys)
+    result = ledger_signatures.summary(entries, [ledger_signatures.check(entry, trust) for entry in entries])
+    if result.state == "broken" or params.require == "lineage":
+        checks = [verification.Check(subject=verification.LEDGER, state=result.state, note=result.note)]
+        raise_unless_verified(checks, f"ledger of {entries[0].model}")
 
 
 def trusted_approvals(client: Any, version: Any, scratch: Path, params: TrustParams) -> list[ElectronicSignature]:

@@ -4,11 +4,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mcti.errors import DataError
+from mcti.errors import DataError, Untrusted
+from mcti.params import TrustParams
 from mcti.registry import evidence, models
 from mcti.registry.electronic_signatures import ElectronicSignature
 from mcti.registry.ledger import LedgerEntry
-from mcti.registry.trust import approval_statement, envelope, model_signature, statements
+from mcti.registry.promotion import Signing
+from mcti.registry.trust import approval_statement, envelope, ledger_signatures, model_signature, statements, trust_file
 from mcti.registry.trust.keys import Signer
 from mcti.registry.trust.material import SIGNATURES, RegisteredVersion
 from mcti.registry.trust.verification import MODEL
@@ -50,6 +52,33 @@ def sign_decision(client: Any, version: Any, entry: LedgerEntry, signer: Signer)
     address, md5 = f"models:/{version.name}/{version.version}", version.tags.get(models.EVALUATION, "")
     payload = statements.gate_payload(entry, address, md5, envelope.now())
     _store(client, version, f"{statements.GATE}-{entry.number}", envelope.write(signer.sign(payload)))
+
+
+def entry_signing(signer: Signer | None, params: TrustParams) -> Signing:
+    """A function from a ledger entry to the entry with its signature; without a key, to the entry itself.
+
+    Where the site has a trust file, it raises Untrusted when the key may not sign the entry: an entry cannot be removed
+    later.
+    """
+
+    def sign(entry: LedgerEntry) -> LedgerEntry:
+        if signer is None:
+            return entry
+        document = signer.sign(ledger_signatures.payload(entry))
+        signed = entry.model_copy(update={"signature": envelope.to_bundle(document)})
+        if params.keys:
+            _require_accepted(signed, trust_file.load(params.keys))
+        return signed
+
+    return sign
+
+
+def _require_accepted(entry: LedgerEntry, trust: trust_file.TrustFile) -> None:
+    result = ledger_signatures.check(entry, trust)
+    if result.state != "verified":
+        role, where = ledger_signatures.role_of(entry.action), f"ledger of {entry.model}"
+        hint = f"use a key with the role {role} of the file trust.keys, or add it there; nothing was written"
+        raise Untrusted(f"the signature of this {entry.action} would not be accepted: {result.note}", where, hint)
 
 
 def sign_approval(client: Any, version: Any, signature: ElectronicSignature, signer: Signer) -> None:

@@ -17,7 +17,7 @@ from mcti.errors import DataError
 from mcti.registry.trust import keys
 from mcti.registry.trust.envelope import SignedDocument
 
-Role = Literal["model", "lineage", "gate", "approval"]
+Role = Literal["model", "lineage", "gate", "ledger", "approval"]
 MAX_CLOCK_SKEW = timedelta(minutes=5)
 
 
@@ -25,8 +25,8 @@ class _Signatory(BaseModel):
     """What keys and authorities have in common.
 
     id          name in the reports
-    roles       what may be signed: model (weights), lineage (statements of data to evaluation), gate (decisions),
-                approval (electronic signatures of persons)
+    roles       what may be signed: model (weights), lineage (statements of data to evaluation), gate (decisions and
+                their ledger entries), ledger (other ledger entries), approval (electronic signatures of persons)
     valid_from, valid_to    signatures are accepted if they are dated in this interval
     revoked_at  from when signatures are refused
     revocation  `compromised`: all signatures are refused, since the holder of a stolen key can date them freely;
@@ -72,6 +72,11 @@ class TrustedKey(_Signatory):
     def key(self) -> ec.EllipticCurvePublicKey:
         """The key."""
         return keys.parse_public_key(self.public_key.encode())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the PEM of the key."""
+        return keys.fingerprint(self.key)
 
     @model_validator(mode="after")
     def _key_is_readable(self) -> Self:
@@ -134,7 +139,7 @@ class TrustFile(BaseModel):
     @model_validator(mode="after")
     def _ids_and_keys_are_unique(self) -> Self:
         ids = [entry.id for entry in (*self.keys, *self.authorities)]
-        prints = [keys.fingerprint(entry.key) for entry in self.keys]
+        prints = [entry.fingerprint for entry in self.keys]
         for values, name in ((ids, "id"), (prints, "public key")):
             repeated = next((value for value in values if values.count(value) > 1), None)
             if repeated:
@@ -151,7 +156,7 @@ class TrustFile(BaseModel):
             return SignatureCheck("broken", "", f"the signature is dated {signed:%Y-%m-%d %H:%M} UTC, in the future")
         if document.certificates:
             return self._check_chain(document, role, signed or now, now)
-        trusted = next((entry for entry in self.keys if keys.fingerprint(entry.key) == document.hint), None)
+        trusted = next((entry for entry in self.keys if entry.fingerprint == document.hint), None)
         if trusted is None:
             return SignatureCheck("unknown", "", f"key {document.hint[:16] or 'without an identity'} is not trusted")
         if not keys.is_signed_by(trusted.key, document.signature, document.signed_bytes):

@@ -1,21 +1,28 @@
 """Verification of a version: its files, its signature, every statement of its lineage, the decision and the ledger."""
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from mcti import storage
 from mcti.errors import DataError
-from mcti.registry import ensemble_index, evidence, models
+from mcti.registry import ensemble_index, evidence, ledger_anchors, models
 from mcti.registry.electronic_signatures import ElectronicSignature, UnreadableSignature
-from mcti.registry.trust import approval_statement, envelope, model_signature, statements
+from mcti.registry.ledger_anchors import Anchor
+from mcti.registry.trust import (
+    approval_statement,
+    envelope,
+    ledger_signatures,
+    model_signature,
+    statement_time,
+    statements,
+)
 from mcti.registry.trust.envelope import InvalidDocument
 from mcti.registry.trust.material import Material
 from mcti.registry.trust.trust_file import Role, TrustFile
 
-MODEL, WEIGHTS, EVALUATION_FILES, LEDGER = "model", "weights", "evaluation files", "ledger"
+MODEL, WEIGHTS, EVALUATION_FILES, LEDGER, ANCHOR = "model", "weights", "evaluation files", "ledger", "anchor"
 State = Literal["verified", "unsigned", "unknown", "broken"]
 
 
@@ -42,7 +49,7 @@ def check_lineage(material: Material, trust: TrustFile) -> list[Check]:
 
 def check_gate(material: Material, trust: TrustFile) -> list[Check]:
     """The decision that promoted the version, and the ledger."""
-    return [_gate(material, trust), *_ledger(material)]
+    return [_gate(material, trust), *_ledger(material, trust)]
 
 
 def check_approvals(material: Material, trust: TrustFile) -> list[Check]:
@@ -64,6 +71,19 @@ def check_all(material: Material, trust: TrustFile) -> list[Check]:
         *check_approvals(material, trust),
         *check_gate(material, trust),
     ]
+
+
+def check_anchor(material: Material, anchor: Anchor) -> Check:
+    """A printed anchor against the ledger, or the part of it in a bundle."""
+    try:
+        entries = material.ledger_entries
+    except DataError as error:
+        return Check(subject=ANCHOR, state="broken", note=str(error))
+    if not entries or anchor.number < entries[0].number:
+        note = f"entry {anchor.number} is not part of what is verified: use an anchor of a later entry"
+        return Check(subject=ANCHOR, state="unknown", note=note)
+    faults = ledger_anchors.find_faults(entries, [anchor])
+    return Check(subject=ANCHOR, state="broken" if faults else "verified", note="; ".join(faults))
 
 
 def _guarded(subject: str, find: Callable[[], list[str] | None]) -> Check:
@@ -145,14 +165,19 @@ def _gate(material: Material, trust: TrustFile) -> Check:
     return _signed(f"{statements.GATE}-{entry.number}", "gate", material, trust, differences)
 
 
-def _ledger(material: Material) -> list[Check]:
+def _ledger(material: Material, trust: TrustFile) -> list[Check]:
     try:
-        faults = material.ledger_faults
+        faults, entries = material.ledger_faults, material.ledger_entries
     except DataError as error:
-        faults = [str(error)]
+        return [Check(subject=LEDGER, state="broken", note=str(error))]
     if faults is None:
         return []
-    return [Check(subject=LEDGER, state="broken" if faults else "verified", note="; ".join(faults[:3]))]
+    if faults:
+        return [Check(subject=LEDGER, state="broken", note="; ".join(faults[:3]))]
+    result = ledger_signatures.summary(entries, [ledger_signatures.check(entry, trust) for entry in entries])
+    last = f"last entry {entries[-1].number} of {entries[-1].time}" if entries else "it has no entry"
+    note = f"{result.note}; {last}" if result.note else last
+    return [Check(subject=LEDGER, state=result.state, signer=result.signer, note=note)]
 
 
 def _signed(
@@ -165,27 +190,10 @@ def _signed(
             return Check(subject=name, state="unsigned", note="it has no signature")
         document = envelope.read(text)
         statement = document.statement
-        result = trust.check(document, role, _time(statement))
+        result = trust.check(document, role, statement_time.of(statement))
         faults = differences(statement)
     except (InvalidDocument, DataError) as error:
         return Check(subject=name, state="broken", note=str(error))
     if result.state == "broken" or not faults:
         return Check(subject=name, state=result.state, signer=result.signer, note=result.note)
     return Check(subject=name, state="broken", signer=result.signer, note="; ".join(faults[:3]))
-
-
-def _time(statement: Mapping[str, Any]) -> datetime | None:
-    """The time of the signature; None where the statement has none.
-
-    Raises InvalidDocument when it is not RFC 3339.
-    """
-    predicate = statement["predicate"]
-    try:
-        metadata = predicate.get("runDetails", {}).get("metadata", {})
-        text = predicate.get("signed_at") or predicate.get("timeVerified") or metadata.get("finishedOn")
-        time = datetime.fromisoformat(text) if text else None
-    except (AttributeError, TypeError, ValueError) as error:
-        raise InvalidDocument(f"the time of the signature cannot be read ({error})") from error
-    if time is not None and time.tzinfo is None:
-        raise InvalidDocument(f"the time of the signature has no zone: {text}")
-    return time

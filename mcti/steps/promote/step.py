@@ -1,17 +1,17 @@
-"""promote, rollback, repair and the ledger: which version is the champion, and on what evidence."""
+"""promote, rollback and repair: which version is the champion, and on what evidence."""
 
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from mcti import s3
-from mcti.errors import DataError, NotEnoughEvidence, Rejected, UsageError
+from mcti.errors import NotEnoughEvidence, Rejected, UsageError
 from mcti.params import PromoteParams, TrustParams
 from mcti.registry import gates, ledger, lineage, models, promotion, strictness, tracking
 from mcti.registry.electronic_signatures import ElectronicSignature
 from mcti.registry.gates import Difference, Gate, GateEvaluation
 from mcti.registry.ledger import LedgerEntry
 from mcti.registry.pipeline_run import tracked
+from mcti.registry.promotion import Signing
 from mcti.registry.trust import keys, policy, signing
 from mcti.registry.trust.keys import Signer
 from mcti.steps.promote import gate_evaluation
@@ -55,44 +55,6 @@ class RepairResult(StepResult):
         return [*faults, f"{self.name}: champion {'none' if self.champion is None else f'version {self.champion}'}"]
 
 
-class LedgerResult(StepResult):
-    """The ledger of a model. `faults` is empty when every entry and every alias is unchanged since it was written.
-
-    versioned  whether its bucket keeps earlier versions of its objects; None: unknown
-    """
-
-    name: str
-    entries: tuple[LedgerEntry, ...]
-    faults: tuple[str, ...]
-    versioned: bool | None
-
-    def lines(self) -> list[str]:
-        """Human-readable output: one line per decision, then the faults."""
-        decisions = [
-            f"{entry.number} {entry.time} {entry.who} {entry.action} version {entry.version} -> "
-            f"champion {entry.champion}: {entry.evidence.get('reason', '')}{_baseline(entry)}{_override(entry)}"
-            for entry in self.entries
-        ]
-        faults = [f"FAULT {fault}" for fault in self.faults]
-        unversioned = "; the bucket is not versioned: an edited entry could not be restored"
-        total = f"{len(decisions)} entries, {len(faults)} faults{unversioned if self.versioned is False else ''}"
-        return [*decisions, *faults, total]
-
-
-def _baseline(entry: LedgerEntry) -> str:
-    """The comparison with the primary baseline, where the reason of the decision does not contain it."""
-    reasons = [gate["reason"] for gate in entry.evidence.get("gates", ()) if gate["name"] == "primary baseline"]
-    return "".join(f"; {reason}" for reason in reasons if reason not in entry.evidence.get("reason", ""))
-
-
-def _override(entry: LedgerEntry) -> str:
-    """A decision with less strict settings than params.yaml, and its reason."""
-    looser = entry.evidence.get("looser")
-    if not looser:
-        return ""
-    return f" [LOOSER than params.yaml: {'; '.join(looser)}; reason: {entry.evidence.get('override_reason', '')}]"
-
-
 @logged
 @tracked
 def promote(
@@ -126,13 +88,14 @@ def promote(
     if looser and not reason.strip() and not dry_run:
         hint = "give --reason TEXT, which the ledger stores, or promote with the settings of params.yaml"
         raise UsageError(f"looser than params.yaml: {'; '.join(looser)}", "the promotion", hint)
-    signer = keys.from_environment()
+    signer, policy_of_site = keys.from_environment(), trust or policy.from_environment()
     with (
         tracking.service() as client,
         tempfile.TemporaryDirectory(prefix="mcti-promote-", ignore_cleanup_errors=True) as scratch,
     ):
         challenger = models.candidate(client, name, version)
         entries = promotion.verified_entries(client, name)
+        policy.require_ledger(entries, policy_of_site)
         champion = models.version_by_alias(client, name, models.CHAMPION)
         number = int(challenger.version)
         if champion is not None and champion.version == challenger.version:
@@ -140,14 +103,15 @@ def promote(
             return PromoteResult(
                 name=name, version=number, outcome=gates.UNCHANGED, reason=unchanged, champion=number, dry_run=dry_run
             )
-        site, verified = trust or policy.from_environment(), Path(scratch, "verified")
-        policy.require_candidate(client, challenger, verified, site)
-        signatures = policy.trusted_approvals(client, challenger, verified, site)
+        verified = Path(scratch, "verified")
+        policy.require_candidate(client, challenger, verified, policy_of_site)
+        signatures = policy.trusted_approvals(client, challenger, verified, policy_of_site)
         evaluation = _evaluate(challenger, champion, entries, params, signatures, Path(scratch))
         record = _circumstances(challenger, params)
         if looser:
             record |= {"looser": looser, "override_reason": reason}
-        entry = None if dry_run else _decide(client, entries, challenger, evaluation, record, signer)
+        sign = _signing(client, challenger, signer, policy_of_site)
+        entry = None if dry_run else _decide(client, entries, challenger, evaluation, record, sign)
     _raise_unless_promoted(evaluation, name, number)
     current = None if champion is None else int(champion.version)
     return PromoteResult(
@@ -163,26 +127,37 @@ def promote(
     )
 
 
-def repair(name: str, *, dry_run: bool = False) -> RepairResult:
+def repair(name: str, *, dry_run: bool = False, trust: TrustParams | None = None) -> RepairResult:
     """Set the aliases to the state in the ledger, and record a version that was deleted; no gate is evaluated.
 
-    Raises DataError when the ledger itself is damaged: its objects must be restored from a backup.
+    trust  the policy of the site, for the signature of that record
+
+    Raises
+    DataError when the ledger itself is damaged: its objects must be restored from a backup.
+    UsageError when the ledger is signed and a record is needed, but no key is configured.
     """
+    sign = _entry_signing(trust)
     with tracking.service() as client:
         entries = ledger.read(name)
-        faults = promotion.find_faults(client, name, entries) if dry_run else promotion.repair(client, name)
+        faults = promotion.find_faults(client, name, entries) if dry_run else promotion.repair(client, name, sign=sign)
         champion = models.version_by_alias(client, name, models.CHAMPION)
     number = None if champion is None else int(champion.version)
     return RepairResult(name=name, champion=number, repaired=tuple(faults), dry_run=dry_run)
 
 
-def rollback(name: str) -> PromoteResult:
+def rollback(name: str, *, trust: TrustParams | None = None) -> PromoteResult:
     """Return the alias `champion` to the version before, and record it in the ledger.
 
-    Raises DataError when there is no version before.
+    trust  the policy of the site, for the signature of the entry
+
+    Raises
+    DataError when there is no version before.
+    UsageError when the ledger is signed, but no key is configured.
+    Untrusted when the trust file does not let the key sign a rollback.
     """
+    sign = _entry_signing(trust)
     with tracking.service() as client:
-        entry = promotion.rollback(client, name)
+        entry = promotion.rollback(client, name, sign=sign)
     return PromoteResult(
         name=name,
         version=entry.version,
@@ -194,25 +169,8 @@ def rollback(name: str) -> PromoteResult:
     )
 
 
-def verify_ledger(name: str) -> LedgerResult:
-    """The ledger, if it is complete and the aliases agree with it.
-
-    Raises DataError with every entry that was edited, lost or reordered, and every alias that was moved manually.
-    """
-    result = show_ledger(name)
-    if result.faults:
-        hint = "`mcti promote --repair` repairs aliases; restore an altered entry from a backup of the bucket"
-        raise DataError("; ".join(result.faults), f"ledger of {name}", hint)
-    return result
-
-
-def show_ledger(name: str) -> LedgerResult:
-    """All entries and their faults."""
-    with tracking.service() as client:
-        entries = ledger.read(name)
-        faults = promotion.find_faults(client, name, entries)
-    versioned = s3.has_versioning(ledger.folder(name))
-    return LedgerResult(name=name, entries=tuple(entries), faults=tuple(faults), versioned=versioned)
+def _entry_signing(trust: TrustParams | None) -> Signing:
+    return signing.entry_signing(keys.from_environment(), trust or policy.from_environment())
 
 
 def _evaluate(
@@ -234,15 +192,24 @@ def _decide(
     challenger: Any,
     evaluation: GateEvaluation,
     record: dict[str, Any],
-    signer: Signer | None,
+    sign: Signing,
 ) -> LedgerEntry:
-    def sign(entry: LedgerEntry) -> None:
-        if signer is not None:
-            signing.sign_decision(client, challenger, entry, signer)
-
     entry = promotion.decide(client, entries, challenger, evaluation, record, sign=sign)
     tracking.log_json(client, models.run_of(challenger), f"promotion/entry_{entry.number}.json", entry)
     return entry
+
+
+def _signing(client: Any, challenger: Any, signer: Signer | None, params: TrustParams) -> Signing:
+    """Sign a decision twice: the entry for the ledger, and the statement of its gates for the version."""
+    sign_entry = signing.entry_signing(signer, params)
+
+    def sign(entry: LedgerEntry) -> LedgerEntry:
+        signed = sign_entry(entry)
+        if signer is not None:
+            signing.sign_decision(client, challenger, signed, signer)
+        return signed
+
+    return sign
 
 
 def _circumstances(challenger: Any, params: PromoteParams) -> dict[str, Any]:

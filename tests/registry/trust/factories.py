@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from mcti import storage
-from mcti.registry import ensemble_files, evidence, models
+from mcti.registry import ensemble_files, evidence, ledger, models
 from mcti.registry.ledger import LedgerEntry
-from mcti.registry.trust import envelope, keys, model_signature, statements
+from mcti.registry.trust import envelope, keys, ledger_signatures, model_signature, statements
 from mcti.registry.trust.envelope import SignedDocument
 from mcti.registry.trust.keys import Signer
 from mcti.registry.trust.material import Material
@@ -21,7 +21,7 @@ from mcti.registry.trust.trust_file import TrustFile
 from tests.registry.factories import Run
 
 TIME = "2025-06-01T12:00:00Z"
-ALL_ROLES = ["model", "lineage", "gate", "approval"]
+ALL_ROLES = ["model", "lineage", "gate", "ledger", "approval"]
 
 
 def new_key(curve=ec.SECP256R1):
@@ -90,6 +90,31 @@ def pem(certificate):
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
+DECISIONS = [("promote", 1, 1, None), ("promote", 2, 2, 1), ("rollback", 1, 1, None), ("reject", 3, 1, None),
+             ("promote", 3, 3, 1), ("reject", 2, 3, 1)]  # fmt: skip
+"""action, version, champion, previous of the entries of `signed_chain`."""
+
+
+def signed_chain(key=None, evidence=None, decisions=DECISIONS, first_signed=1):
+    """A ledger of lung-os, one entry per day from 2025-05-28; unsigned without a key, and before `first_signed`."""
+    entries = []
+    for number, (action, version, champion, previous) in enumerate(decisions, start=1):
+        time = datetime.datetime(2025, 5, 27, 12, tzinfo=datetime.UTC) + datetime.timedelta(days=number)
+        entry = LedgerEntry(
+            number=number, id=f"{number:016x}", before=entries[-1].hash if entries else "0" * 64,
+            time=time.isoformat(timespec="seconds"), who="paul", action=action, model="lung-os", version=version,
+            champion=champion, previous=previous, evidence=evidence or {"reason": f"reason {number}"},
+        ).with_hash()  # fmt: skip
+        entries.append(sign_entry(entry, key) if key and number >= first_signed else entry)
+    return entries
+
+
+def sign_entry(entry, key):
+    """The entry with a signature by this key."""
+    document = signer_of(key).sign(ledger_signatures.payload(entry))
+    return entry.model_copy(update={"signature": envelope.to_bundle(document)})
+
+
 @dataclass(eq=False)
 class Version(Material):
     """A signed version in folders, as the registry stores it; a test changes what it likes before the verification."""
@@ -132,8 +157,14 @@ class Version(Material):
             "mcti.registered_by": "rita",
         }
         self.decision = self.entry()
-        self.ledger_faults = []
+        self.ledger_entries = signed_chain(self.key, self.decision.evidence)
+        self.decision = self.ledger_entries[4]
+        self.head = f"6:{self.ledger_entries[-1].hash}"  # in the registry
         self.sign_all()
+
+    @property
+    def ledger_faults(self):
+        return ledger.find_faults(self.ledger_entries, self.head)
 
     def entry(self, action="promote", **changes):
         evidence_ = {"digest": self.tags[models.DIGEST], "params": {"margin": 0.0}}

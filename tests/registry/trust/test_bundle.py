@@ -1,11 +1,13 @@
 """The bundle: complete, reproducible, verified without a registry; and archives that are refused."""
 
 import io
+import json
 import tarfile
 
 import pytest
 
 from mcti.errors import DataError
+from mcti.registry.ledger_anchors import Anchor
 from mcti.registry.trust import bundle, verification
 from mcti.registry.trust.bundle import Bundle
 from tests.registry.trust.factories import Version, trusting
@@ -37,6 +39,69 @@ def test_it_contains_the_model_and_its_proofs_and_no_predictions(written):
     assert "trust/model.json" in files
     assert not any("predictions" in name for name in files)
     assert "P-001" not in manifest
+
+
+def test_it_contains_the_ledger_from_the_decision_on_with_its_signatures(written, tmp_path):
+    version, file, _ = written
+    bundled = Bundle(file, tmp_path)
+    assert bundled.ledger_entries == version.ledger_entries[4:]
+    checks = {check.subject: check for check in verification.check_all(bundled, trusting(version.key))}
+    assert checks["ledger"].state == "verified"
+    assert "last entry 6" in checks["ledger"].note
+
+
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [
+        (lambda m: m["later"].clear(), "verified"),  # as exported before the rejection: its date shows it
+        (lambda m: m["later"][0].update(who="eve"), "broken"),
+        (lambda m: m["later"][0].pop("signature"), "broken"),
+        (lambda m: m["later"].append(m["later"][0]), "broken"),
+        (lambda m: [m["decision"].pop("signature"), m["later"][0].pop("signature")], "unsigned"),
+    ],
+    ids=["shortened", "edited", "signature removed", "repeated", "all signatures removed"],
+)
+def test_a_changed_ledger_in_a_bundle_is_found(written, tmp_path, change, state):
+    version, file, _ = written
+
+    def edit(name, contents):
+        if name == "bundle.json":
+            manifest = json.loads(contents)
+            change(manifest)
+            contents = json.dumps(manifest).encode()
+        return keep(name, contents)
+
+    repack(file, tmp_path / "changed.tar", edit)
+    assert states(tmp_path / "changed.tar", tmp_path / "s", version.key)["ledger"] == state
+
+
+def test_a_printed_anchor_is_compared_with_the_ledger_in_the_bundle(written, tmp_path):
+    version, file, _ = written
+    bundled = Bundle(file, tmp_path)
+
+    def check(number, value):
+        return verification.check_anchor(bundled, Anchor(number, value, "--anchor")).state
+
+    assert check(6, version.ledger_entries[5].hash) == "verified"
+    assert check(5, version.ledger_entries[4].hash) == "verified"
+    assert check(6, "0" * 64) == "broken"
+    assert check(7, "0" * 64) == "broken"  # the bundle is older, or its ledger was shortened
+    assert check(4, version.ledger_entries[3].hash) == "unknown"
+
+
+def test_the_ledger_in_a_bundle_of_an_earlier_version_is_unsigned(written, tmp_path):
+    version, file, _ = written
+
+    def edit(name, contents):
+        if name == "bundle.json":
+            manifest = json.loads(contents) | {"format": 1}
+            del manifest["later"], manifest["decision"]["signature"]
+            contents = json.dumps(manifest).encode()
+        return keep(name, contents)
+
+    repack(file, tmp_path / "old.tar", edit)
+    by_part = states(tmp_path / "old.tar", tmp_path / "s", version.key)
+    assert (by_part["ledger"], by_part["gate-5"]) == ("unsigned", "verified")
 
 
 def test_equal_versions_give_equal_bytes(written, tmp_path):
@@ -94,8 +159,6 @@ def test_a_changed_bundle_is_broken(written, tmp_path, name, old, new, subject):
 
 
 def test_a_bundle_without_its_decision_is_unsigned_there(written, tmp_path):
-    import json
-
     version, file, _ = written
 
     def change(name, contents):
@@ -162,6 +225,6 @@ def test_a_truncated_bundle_is_refused(written, tmp_path):
 
 def test_a_later_format_is_refused(written, tmp_path):
     _, file, _ = written
-    repack(file, tmp_path / "x.tar", lambda n, c: keep(n, c.replace(b'"format": 1', b'"format": 2')))
-    with pytest.raises(DataError, match="format 2, not 1"):
+    repack(file, tmp_path / "x.tar", lambda n, c: keep(n, c.replace(b'"format": 2', b'"format": 3')))
+    with pytest.raises(DataError, match="format 3, not 2"):
         Bundle(tmp_path / "x.tar", tmp_path / "s")

@@ -8,7 +8,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from mcti.registry.trust import verification
 from mcti.registry.trust.trust_file import TrustFile
-from tests.registry.trust.factories import TIME, Version, new_key, trusting
+from tests.registry.trust.factories import TIME, Version, new_key, signed_chain, trusting
+from tests.registry.trust.ledger_tampering import (
+    altered_entry_signature,
+    appended_entry,
+    entry_change,
+    rewritten_ledger,
+    rewritten_with_foreign_key,
+    rewritten_with_old_signatures,
+    unsigned_rewritten_ledger,
+)
 
 
 @pytest.fixture
@@ -22,7 +31,7 @@ def states(version, trust):
 
 SUBJECTS = ["weights", "model", "evaluation files", "features", "folds", "training", "evaluation", "registration",
             "gate-5", "ledger"]  # fmt: skip
-WITHOUT_SIGNATURE = {"weights", "evaluation files", "ledger"}
+WITHOUT_SIGNATURE = {"weights", "evaluation files"}
 
 
 @pytest.mark.parametrize("curve", [ec.SECP256R1, ec.SECP384R1, ec.SECP521R1])
@@ -34,6 +43,8 @@ def test_a_signed_version_is_verified_in_every_part(tmp_path, curve):
 def test_without_signatures_each_part_is_unsigned(version):
     for path in version.signatures.iterdir():
         path.unlink()
+    version.ledger_entries = signed_chain()
+    version.head = f"6:{version.ledger_entries[-1].hash}"
     expected = {name: "verified" if name in WITHOUT_SIGNATURE else "unsigned" for name in SUBJECTS}
     assert states(version, trusting(version.key)) == expected
 
@@ -242,10 +253,6 @@ def decision_about_another_evaluation(v):
     v.sign("gate-5", statements.gate_payload(v.decision, v.address, "0" * 32, TIME))
 
 
-def rewritten_ledger(v):
-    v.ledger_faults = ["the registry stores another hash of entry 5: entries were lost or rewritten"]
-
-
 def date_in_future(v):
     v.sign_all(time="2999-01-01T00:00:00Z")
 
@@ -258,7 +265,7 @@ def statement_of_another_type(v):
     v.sign("model", v.payloads()["training"])
 
 
-BROKEN, UNSIGNED = "broken", "unsigned"
+BROKEN, UNSIGNED, UNKNOWN = "broken", "unsigned", "unknown"
 TAMPERING = {
     "weights altered": (altered_weights, "weights", BROKEN, "fold_1/weights.safetensors was altered"),
     "weights altered, signature": (altered_weights, "model", BROKEN, "fold_1/weights.safetensors was altered"),
@@ -320,6 +327,24 @@ TAMPERING = {
     "rejection used as promotion": (signed_rejection, "gate-5", BROKEN, "FAILED"),
     "decision about another evaluation": (decision_about_another_evaluation, "gate-5", BROKEN, "md5"),
     "ledger rewritten": (rewritten_ledger, "ledger", BROKEN, "entries were lost or rewritten"),
+    "ledger and its head rewritten without a key": (
+        unsigned_rewritten_ledger, "ledger", UNSIGNED, "no entry is signed"),
+    "ledger and its head rewritten with another key": (rewritten_with_foreign_key, "ledger", UNKNOWN, "is not trusted"),
+    "ledger and its head rewritten, signatures kept": (
+        rewritten_with_old_signatures, "ledger", BROKEN, "the signature is of another entry"),
+    "signature of an entry removed": (
+        entry_change(3, lambda v, entry: {"signature": None}), "ledger", BROKEN, "entry 4 has no signature"),
+    "signature of the last entry removed": (
+        entry_change(5, lambda v, entry: {"signature": None}), "ledger", BROKEN, "entry 6 has no signature"),
+    "signature of an entry altered": (
+        entry_change(2, altered_entry_signature), "ledger", BROKEN, "the signature is not that of key site"),
+    "signatures of two entries exchanged": (
+        entry_change(2, lambda v, entry: {"signature": v.ledger_entries[3].signature}),
+        "ledger", BROKEN, "the signature is of another entry"),
+    "entry of the ledger removed": (lambda v: v.ledger_entries.pop(2), "ledger", BROKEN, "entry 3 is missing"),
+    "last entry of the ledger removed": (lambda v: v.ledger_entries.pop(), "ledger", BROKEN, "entries were lost"),
+    "unsigned entry appended": (appended_entry(lambda v: None), "ledger", BROKEN, "entry 7 has no signature"),
+    "entry of an unknown key appended": (appended_entry(lambda v: new_key()), "ledger", UNKNOWN, "is not trusted"),
     "signature dated in the future": (date_in_future, "model", BROKEN, "in the future"),
     "date without time zone": (date_without_zone, "gate-5", BROKEN, "has no zone"),
 }  # fmt: skip

@@ -10,8 +10,9 @@ from mcti.errors import DataError, NotEnoughEvidence, Untrusted, UsageError
 from mcti.params import PromoteParams, RegisterParams
 from mcti.registry import reauthentication, tracking
 from mcti.steps import lineage
+from mcti.steps.ledger import show_ledger
 from mcti.steps.promote.approval import approve
-from mcti.steps.promote.step import promote, show_ledger
+from mcti.steps.promote.step import promote
 from mcti.steps.register import register
 from tests.mlflow_server import running
 from tests.registry.factories import Run

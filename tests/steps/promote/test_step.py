@@ -11,8 +11,9 @@ from mcti.params import PromoteParams, RegisterParams
 from mcti.registry import ledger, models, promotion, tracking
 from mcti.registry.evidence import Evidence
 from mcti.registry.gates import GateEvaluation
+from mcti.steps.ledger import show_ledger, verify_ledger
 from mcti.steps.promote.approval import approve
-from mcti.steps.promote.step import promote, repair, rollback, show_ledger, verify_ledger
+from mcti.steps.promote.step import promote, repair, rollback
 from mcti.steps.register import register
 from tests.registry.factories import Run
 
