@@ -1,7 +1,9 @@
-"""Write docs/params.md and docs/cli.md from the code they describe. Run: make docs (a test holds them equal)."""
+"""Write docs/params.md, docs/cli.md and docs/api.md from the code. Run: make docs (tests compare page and code)."""
 
+import importlib
 import inspect
 import json
+import re
 import typing
 from pathlib import Path
 
@@ -55,6 +57,17 @@ Each field is optional; its default is the value of `train.preset`. The table sh
 [model.md](model.md), and `search.space` uses the same names (`architecture.width`).
 
 """
+
+API_HEAD = """# The functions of the steps
+
+Signature and description of each function that [Python API](python-api.md) introduces. Paths may be local or `s3://`
+addresses. `make docs` writes this page from `mcti/steps/`.
+"""
+API = (
+    "ingest", "validate", "extract", "split", "search.step", "train", "evaluate.step", "test.step", "register",
+    "promote.step", "predict.step", "explain.step", "monitor",
+)  # fmt: skip
+"""Modules below mcti.steps; the function has the name of the step."""
 
 CLI_HEAD = """# The command line
 
@@ -124,6 +137,29 @@ def cli_page() -> str:
             )
             parts += [_command(words, command) for words, command in commands]
     return "".join(parts)
+
+
+def api_page() -> str:
+    """docs/api.md."""
+    return API_HEAD + "".join(_function(name) for name in API)
+
+
+def _function(name: str) -> str:
+    """Signature of the function of a step, its description, and the list that follows it as it is."""
+    function = getattr(importlib.import_module(f"mcti.steps.{name}"), name.partition(".")[0])
+    signature = inspect.signature(function)
+    lines = [f"    {parameter}," for parameter in signature.parameters.values()]
+    keyword_only = [p.kind is inspect.Parameter.KEYWORD_ONLY for p in signature.parameters.values()]
+    if any(keyword_only):
+        lines.insert(keyword_only.index(True), "    *,")
+    # The default of a callback is a function, whose text has an address.
+    arguments = re.sub(r"<function .* at 0x\w+>", "...", "\n".join(lines)).replace("'", '"')
+    returned = str(signature.return_annotation).strip("'") if isinstance(signature.return_annotation, str) else ""
+    returned = returned or inspect.formatannotation(signature.return_annotation)
+    summary, _, rest = inspect.cleandoc(function.__doc__ or "").partition("\n\n")
+    details = f"\n```text\n{rest.strip()}\n```\n" if rest.strip() else ""
+    head = f"\n## `mcti.steps.{name}.{function.__name__}`\n\n{summary}\n"
+    return f"{head}\n```python\ndef {function.__name__}(\n{arguments}\n) -> {returned}\n```\n{details}"
 
 
 def cohort_page() -> str:
@@ -235,4 +271,5 @@ def _limits(part: typing.Any) -> list[tuple[str, typing.Any]]:
 if __name__ == "__main__":
     (HERE / "params.md").write_text(params_page(), encoding="utf-8")
     (HERE / "cli.md").write_text(cli_page(), encoding="utf-8")
+    (HERE / "api.md").write_text(api_page(), encoding="utf-8")
     (HERE / "cohort.md").write_text(cohort_page(), encoding="utf-8")

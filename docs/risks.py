@@ -21,7 +21,7 @@ def _risk(title: str, body: str) -> dict[str, object]:
         "hazard": title,
         "situation": _paragraph(body, "Goals: "),
         "controls": [_control(row) for row in re.findall(r"^\| (.*`tests/.*) \|$", body, flags=re.MULTILINE)],
-        "kinds": len(re.findall(r"^\| [^|]+ \| [^|]+ \| (?:broken|unsigned) \|", body, flags=re.MULTILINE)),
+        "kinds": len(re.findall(r"^\| [^|]+ \| [^|]+ \| (?:broken|unsigned|unknown) \|", body, flags=re.MULTILINE)),
         "residual": _paragraph(body, "Remaining risk: "),
     }
 

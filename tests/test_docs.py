@@ -40,7 +40,9 @@ def blocks(text: str, language: str = "") -> list[str]:
     return [body for name, body in zip(fences[1::4], fences[2::4], strict=True) if name == language]
 
 
-@pytest.mark.parametrize(("page", "function"), [("params.md", "params_page"), ("cli.md", "cli_page")])
+@pytest.mark.parametrize(
+    ("page", "function"), [("params.md", "params_page"), ("cli.md", "cli_page"), ("api.md", "api_page")]
+)
 def test_a_page_written_from_code_is_up_to_date(render, page, function):
     assert (ROOT / "docs" / page).read_text(encoding="utf-8") == render[function](), "run: make docs"
 

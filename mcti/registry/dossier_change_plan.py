@@ -11,11 +11,12 @@ from typing import Any
 from mcti.params import PromoteParams
 from mcti.registry import strictness
 from mcti.registry.dossier_document import DossierSource, Section, Table, cell
+from mcti.registry.gates import INFORMATIONAL
 from mcti.registry.ledger import LedgerEntry
 
 NOT_RECORDED = "not recorded"
 _GAPS = (
-    "which changes of architecture, inputs, encoder, endpoint and intended use the plan covers: no rule limits them",
+    "which changes of architecture, inputs, encoder and intended use the plan covers: no gate limits them",
     "impact assessment: benefits and risks of each modification for the patients",
     "sources, inclusion and reference standard of the data for new trainings",
     "how users learn of a new version, and the labelling that changes with it",
@@ -34,6 +35,11 @@ _RULES: tuple[tuple[str, str, str], ...] = (
     ("memory", "peak memory at most {max_memory_ratio} times that of the champion", "max_memory_ratio"),
     ("data contract", "no critical expectation fails; a result is required: {require_contract}", "require_contract"),
     ("unseen patients", "no test patient was in the training of the model that predicted them", "none: always"),
+    ("first champion", "without a champion there is no comparison; the difference to the clinical Cox baseline is "
+     "reported", "none: always"),
+    ("recalibration", "recalibrated version: integrated Brier score shown to be below that of its parent, the "
+     "champion, in an external validation with {min_events} events", "min_events"),
+    ("patients of the recalibration", "no patient of the fit is in an external validation", "none: always"),
     ("external validation", "Uno's C above 0.5 with {min_events} events in another cohort; required: {external}",
      "external"),
     ("approval", "{approvals} persons other than the one who registered; electronic signatures required: "
@@ -85,6 +91,7 @@ def _modifications() -> Table:
             "gate recalibration: integrated Brier score shown to be below that of the champion, on patients without "
             "those of the fit; fixed rules",
         ),
+        ("another end point than that of the champion", "not permitted: mcti promote refuses it"),
     )
     title = "description of modifications: what the gates can evaluate"
     return Table(title=title, headers=("modification", "evaluated by"), rows=rows)
@@ -95,7 +102,10 @@ def _protocol(params: Mapping[str, Any], entry: LedgerEntry) -> Table:
     values = {name: _value(params, name) for name in PromoteParams.model_fields}
     verdicts = {gate["name"]: gate["verdict"] for gate in entry.evidence["gates"]}
     rows = tuple((gate, text.format(**values), verdicts.pop(gate, "not evaluated")) for gate, text, _ in _RULES)
-    further = tuple((gate, "as stated for groups, regimes and informational gates", v) for gate, v in verdicts.items())
+    further = tuple(
+        (gate, "informational" if verdict == INFORMATIONAL else "as for each group and regime", verdict)
+        for gate, verdict in verdicts.items()
+    )
     title = "modification protocol: how a change is evaluated"
     return Table(title=title, headers=("gate", "passes if", "verdict for this version"), rows=rows + further)
 

@@ -7,10 +7,13 @@ from mcti.registry import approvals, electronic_signatures
 from mcti.registry.card import GAP
 from mcti.registry.dossier_document import DossierSource, Section, Table, cell, pairs
 from mcti.registry.electronic_signatures import UnreadableSignature
-from mcti.registry.gates import PROMOTE
+from mcti.registry.gates import NOT_ENOUGH_EVIDENCE, PROMOTE, REJECT
 from mcti.registry.ledger import LedgerEntry
+from mcti.registry.promotion import REPAIR, ROLLBACK
 
 OPEN = "open"
+_PROBLEMS = (REJECT, NOT_ENOUGH_EVIDENCE, ROLLBACK, REPAIR)
+"""Actions of the ledger that answer a problem; the others record a promotion, or sign the ledger."""
 
 
 def signatures(source: DossierSource) -> Section:
@@ -92,11 +95,11 @@ def _configuration(source: DossierSource) -> Mapping[str, Any]:
 def _problems(source: DossierSource) -> Iterator[tuple[str, ...]]:
     """Decisions that did not promote, repairs and rollbacks of the model; warnings and failed expectations."""
     for entry in source.entries:
-        if entry.action != PROMOTE:
+        if entry.action in _PROBLEMS:
             what = f"{entry.action}: {entry.evidence.get('reason', '')}"
             yield (f"ledger entry {entry.number}", entry.time, str(entry.version), what,
                    _resolution(entry, source.entries))  # fmt: skip
-        elif entry.evidence.get("looser"):
+        elif entry.action == PROMOTE and entry.evidence.get("looser"):
             what = f"promoted with settings looser than agreed: {cell(entry.evidence['looser'])}"
             yield f"ledger entry {entry.number}", entry.time, str(entry.version), what, OPEN
     number = str(source.version)

@@ -85,15 +85,17 @@ def test_the_patch_for_retries_is_json():
 
 
 def test_the_migration_stops_every_writer_before_it_starts():
-    """In this order: scale to zero, deletion of the pods, migration, new servers."""
+    """In this order: scale to zero, deletion of the pods, backup, migration, new servers."""
     (block,) = [block for block in FENCED if any("mlflow-migrate" in line for line in block)]
     text = "\n".join(block)
     steps = [
         "scale deployment/mlflow --replicas=0",
         "--for=delete",
+        "create job --from=cronjob/backup",
+        "job/$backup --for=condition=complete",
         "-l app.kubernetes.io/name=mlflow-migrate",
-        "create job",
-        "--for=condition=complete",
+        "create job --from=cronjob/mlflow-migrate",
+        "job/$job --for=condition=complete",
     ]
     positions = [text.index(step) for step in steps]
     assert positions == sorted(positions)

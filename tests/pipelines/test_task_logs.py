@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from kfp import dsl, local
 
-from components.train import train
 from mcti import storage
+from mcti.components.train import train
 from tests.test_logs import LINE
 from tests.training import factories
 
@@ -93,7 +93,7 @@ def test_a_killed_task_logs_the_checkpoint_from_which_it_resumes(inputs, tmp_pat
     """As in another pod, with a volume that persists."""
     monkeypatch.setenv("MCTI_CHECKPOINTS", str(tmp_path / "claim"))
     monkeypatch.setenv("MCTI_RUN", "run-8")
-    params = factories.settings(workers=1, epochs=60, checkpoint_seconds=0.0).model_dump_json(by_alias=True)
+    params = factories.settings(workers=1, epochs=20, checkpoint_seconds=0.0).model_dump_json(by_alias=True)
     folders = [str(inputs[name]) for name in ("cohort", "features", "folds", "best")]
     process = subprocess.Popen([sys.executable, "-c", KILLED, *folders, params, str(tmp_path / "first pod")])
     deadline = time.monotonic() + 300
@@ -107,7 +107,7 @@ def test_a_killed_task_logs_the_checkpoint_from_which_it_resumes(inputs, tmp_pat
     step = int(newest.stem.removeprefix("step_"))
     lines = log_lines(inputs, tmp_path / "second pod", params, capfd)
     messages = [line.partition("train: ")[2] for line in lines if "train: fold 1: " in line]
-    assert messages[0] == f"fold 1: resumed from step {step} of 120 (epoch {step // 2} of 60), checkpoint {newest}\n"
+    assert messages[0] == f"fold 1: resumed from step {step} of 40 (epoch {step // 2} of 20), checkpoint {newest}\n"
     assert [message.partition(" with ")[0] for message in messages[1:]] == ["fold 1: Cox model"]
     assert "finished in " in lines[-1]
 

@@ -79,6 +79,11 @@ def migrate(program, database):
     subprocess.run([program.with_name("python3"), *words], check=True, env=environment, capture_output=True)
 
 
+def revision(database):
+    """The state of the tables."""
+    return psql(database, "mlflow", ["-tAc", "SELECT version_num FROM alembic_version"]).stdout.strip()
+
+
 def dump(database):
     """The command of the Job `backup`; the text of the dump."""
     pod = yaml.safe_load((INFRA / "kubernetes/base/backup.yaml").read_text(encoding="utf-8"))
@@ -130,13 +135,14 @@ def test_an_upgrade_keeps_registry_ledger_and_lineage_and_can_be_reverted(
         for seed in (0, 1):
             add_version(tmp_path, seed)
         before = registry_state()
-    backup = dump(database)  # every writer has stopped
+    backup, old_revision = dump(database), revision(database)  # every writer has stopped
+    migrate(newer, database)
+    assert revision(database) != old_revision, "these releases have the same tables: name another one"
     with (
         pytest.raises(EndedEarlier, match="out-of-date database schema"),
-        serving(newer, database, tmp_path, monkeypatch),
+        serving(older, database, tmp_path, monkeypatch),
     ):
         pass
-    migrate(newer, database)
     with serving(newer, database, tmp_path, monkeypatch) as uri:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         assert registry_state() == before

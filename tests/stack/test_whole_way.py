@@ -1,6 +1,7 @@
 """End to end on real servers: raw tables and slides to a promoted champion, with DVC, in folders with spaces."""
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -10,8 +11,11 @@ import pandas as pd
 import pytest
 import yaml
 
+from mcti import storage
+from mcti.demo import raw_data
 from mcti.local import stack
 from mcti.storage import tree_md5
+from tests import command_blocks
 from tests.stack.small_project import (
     clone,
     dvc,
@@ -50,6 +54,7 @@ def project(tmp_path_factory):
     folder = clone(tmp_path_factory.mktemp("first clone") / "a project")
     shrink_settings(folder)
     make_raw_data(folder)
+    record_as_complete(folder / "data" / "raw")
     stack.up(folder)
     try:
         dvc(folder, "add", "data/raw", "--quiet")
@@ -58,6 +63,14 @@ def project(tmp_path_factory):
         yield folder
     finally:
         stack.down(folder)
+
+
+def record_as_complete(raw):
+    """The record of `mcti demo`, so that it keeps this small cohort as its whole one."""
+    files = [*raw.glob("*.csv"), *raw.glob("slides/*")]
+    md5 = {str(path.relative_to(raw)): storage.md5(path) for path in files}
+    record = {"painter": raw_data._painter_identity(), "patients": None, "md5": md5}
+    storage.write_json(raw / raw_data._RECORD, record)
 
 
 def run_stages(output):
@@ -215,3 +228,15 @@ print(json.dumps(results))
         assert result["shapes"], page
         assert all(width > 50 and natural > 0 for width, natural in result["shapes"]), page
         assert result["fits"], page
+
+
+def test_the_page_of_the_tutorial_on_the_demo_runs_and_changes_nothing(project):
+    """The last test of this file: the page ends with `make stop`."""
+    for name in ("requirements.lock", "requirements-uv.lock", "pyproject.toml"):
+        os.utime(project / name, (0, 0))  # older than the environment: `make` installs nothing
+    before = results(project)
+    page = command_blocks.ROOT / "docs" / "tutorial" / "demo.md"
+    output = command_blocks.run(command_blocks.to_run(page), project, environment())
+    assert output.count("nothing changed: every stage is up to date") == 2
+    assert results(project) == before
+    assert not stack.status(project).running

@@ -1,5 +1,9 @@
-"""Ready-made features without one slide file: `dvc repro` to a registered version, then the compiled pipeline."""
+"""Ready-made features without one slide file: the pages 2, 3 and 5 of the tutorial, and the compiled pipeline.
 
+The search is nested (`search.nested: true`), so that each fold has its own settings.
+"""
+
+import csv
 import json
 from pathlib import Path
 
@@ -7,35 +11,31 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from mcti.local import settings, stack
 from mcti.registry import tracking
 from mcti.storage import tree_md5
-from tests.stack.small_project import clone, dvc, mcti, shrink_settings
+from tests import command_blocks
+from tests.stack.small_project import ROOT, clone, environment, mcti, shrink_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 
 PATIENTS, WITHOUT_FEATURES = 48, "P-007-A"
-NAME = "ready-made"
+NAME, EPOCHS, TRIALS = "lung-os", 3, 2
+TUTORIAL, HOW_TO = ROOT / "docs" / "tutorial", ROOT / "docs" / "how-to"
 SETTINGS = {
-    "ingest": {
-        "name": NAME, "notice": "made values: not a clinical result", "endpoint": "OS", "expression_scale": "z-score",
-    },
     "validate": {"min_events": 5, "min_patients": 10},
-    "extract": {
-        "source": "import",
-        "import": {"format": "trident", "path": "data/set", "encoder": "made", "mpp": 0.5, "patch_size": 256},
-    },
     "split": {"folds": 2, "inner_folds": 2},
-    "search": {"trials": 1, "epochs": 1, "parallel_trials": 1},
-    "train": {"preset": "tiny", "epochs": 1, "bins": {"count": 2}, "architecture": {"covariates": ["age"]}},
+    "search": {"trials": TRIALS, "epochs": 1, "nested": True, "parallel_trials": TRIALS, "experiment": NAME},
+    "train": {"preset": "tiny", "epochs": EPOCHS, "patience": 5, "bins": {"count": 2}},
     "evaluate": {
         "bootstrap": 100, "baselines": ["cox_clinical", "cox_slides"], "primary_baseline": "cox_clinical",
         "attribution_patients": 0,
     },
-    "register": {"name": NAME, "experiment": NAME},
     "promote": {"min_events": 5, "bootstrap": 100},
-    "cluster": {"extract_shards": 2, "search_workers": 1},
+    "monitor": {"min_patients": 20, "bootstrap": 100},
+    "cluster": {"extract_shards": 2, "search_workers": 1, "experiment": NAME},
 }  # fmt: skip
 
 
@@ -74,15 +74,15 @@ def make_features(folder, risk):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A clone with tables and features, in which `dvc repro` has run every stage."""
+    """A clone in which the settings and commands of the tutorial's pages were applied, with smaller trainings."""
     folder = clone(tmp_path_factory.mktemp("no slides") / "a project")
-    shrink_settings(folder, SETTINGS)
     make_features(folder / "data" / "set", make_tables(folder / "data" / "raw"))
-    stack.up(folder)
+    shrink_settings(folder, SETTINGS)
+    pages = [TUTORIAL / "own-tables.md", TUTORIAL / "own-features.md"]
     try:
-        dvc(folder, "add", "data/raw", "--quiet")
-        done = dvc(folder, "repro", check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        for page in pages:
+            shrink_settings(folder, yaml.safe_load(command_blocks.settings(page)))
+            command_blocks.run(command_blocks.to_run(page), folder, environment())
         settings.activate(folder, force=True)  # the environment is restored at the end of the module
         yield folder
     finally:
@@ -112,18 +112,8 @@ def test_the_report_states_why_the_critical_patches_have_no_image(project):
 def external(project):
     """Settings of an external cohort of other patients, ingested and extracted by the commands in the clone."""
     make_features(project / "hospital" / "set", make_tables(project / "hospital" / "raw", "H", 5))
-    sources = [
-        word
-        for name in ("clinical", "expression", "slides")
-        for word in ("--set", f"ingest.{name}=hospital/raw/{name}.csv")
-    ]
-    for words in (
-        ("ingest", "--out", "hospital/cohort", "--set", "ingest.name=hospital", *sources),
-        ("extract", "--slides", "hospital/cohort/slides.parquet", "--out", "hospital/features",
-         "--set", "extract.import.path=hospital/set"),
-    ):  # fmt: skip
-        done = mcti(project, *words)
-        assert done.returncode == 0, done.stderr
+    first, _ = command_blocks.to_run(HOW_TO / "external-cohort.md")
+    command_blocks.run([first], project, environment())
     return ("--set", "test.cohort=hospital/cohort", "--set", "test.features=hospital/features")
 
 
@@ -158,3 +148,98 @@ def test_the_local_pipeline_gives_the_same_c(project, run):
     assert of_pipeline == metrics
     assert tree_md5(run / "merge-features" / "whole") == tree_md5(project / "data" / "features")
     assert json.loads((run / "outcome" / "report").read_text(encoding="utf-8"))["state"] == "FINISHED"
+
+
+def below(client, run_id, step):
+    """The runs of a step directly below a run of MLflow, in the order of their start."""
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(ids, f"tags.`mlflow.parentRunId` = '{run_id}' and tags.`mcti.step` = '{step}'")
+    return sorted(runs, key=lambda run: run.info.start_time)
+
+
+@pytest.fixture(scope="module")
+def parent(run):
+    """The MLflow run of the pipeline run."""
+    with tracking.service() as client:
+        number = client.get_experiment_by_name(NAME).experiment_id
+        (pipeline,) = client.search_runs([number], "tags.`mcti.step` = 'pipeline'")
+        return pipeline
+
+
+def test_each_fold_is_trained_with_the_settings_of_its_own_search(run):
+    best = yaml.safe_load((run / "search" / "best" / "best.yaml").read_text(encoding="utf-8"))["nested"]
+    models = sorted(run.glob("merge-models/whole/fold_*/model.json"))
+    assert [path.parent.name for path in models] == ["fold_0", "fold_1"]
+    for path, (number, part) in zip(models, sorted(best.items()), strict=True):
+        model = json.loads(path.read_text(encoding="utf-8"))
+        assert model["search"]["nested"]
+        assert model["search"]["outer_fold"] == int(number)
+        assert {name: model["params"][name] for name in part["settings"]} == part["settings"]
+
+
+def test_the_searches_and_the_trainings_are_below_the_run_of_the_pipeline(run, parent):
+    with tracking.service() as client:
+        studies = below(client, parent.info.run_id, "search")
+        assert sorted(study.data.params["outer_fold"] for study in studies) == ["0", "1"]
+        assert [len(below(client, study.info.run_id, "search")) for study in studies] == [TRIALS, TRIALS]
+        trained = below(client, parent.info.run_id, "train")
+        assert sorted(fold.info.run_name for fold in trained) == ["train fold_0", "train fold_1"]
+        (registered,) = below(client, parent.info.run_id, "register")
+        assert below(client, registered.info.run_id, "train") == [], "no curve is logged twice"
+        for fold in trained:
+            assert_equal_to_files(client, fold, run / "merge-models" / "whole" / fold.data.tags["mcti.fold"])
+
+
+def assert_equal_to_files(client, logged, fold):
+    """Settings and learning curves of a run of MLflow are those of the files of its fold."""
+    model = json.loads((fold / "model.json").read_text(encoding="utf-8"))
+    assert logged.data.params["learning_rate"] == str(model["params"]["learning_rate"])
+    assert logged.data.params["bins.count"] == "2"
+    rows = list(csv.DictReader((fold / "history.csv").open(encoding="utf-8", newline="")))
+    assert len(rows) == EPOCHS
+    names = {"loss": "train/loss", "c_index": "train/c_index", "validation": "validation/loss",
+             "validation_c_index": "validation/c_index"}  # fmt: skip
+    for column, metric in names.items():
+        points = client.get_metric_history(logged.info.run_id, metric)
+        assert [(point.step, point.value) for point in points] == [
+            (int(row["epoch"]), float(row[column])) for row in rows if row[column]
+        ]
+
+
+@pytest.fixture(scope="module")
+def champion(project, external):
+    """The page of the tutorial on the promotion was run."""
+    command_blocks.run(command_blocks.to_run(TUTORIAL / "promotion.md"), project, environment())
+    return project
+
+
+def test_the_page_on_the_promotion_makes_a_champion_and_its_dossier(champion):
+    with tracking.service() as client:
+        assert client.get_model_version_by_alias(NAME, "champion").version == "1"
+    assert "lung-os" in (champion / "reports" / "dossier.html").read_text(encoding="utf-8")
+
+
+def test_the_page_on_clusters_compiles_a_pipeline_that_passes_the_check(champion):
+    output = command_blocks.run(command_blocks.to_run(TUTORIAL / "cluster.md"), champion, environment())
+    assert "0 violations" in output
+    assert (champion / "build" / "training.yaml").is_file()
+
+
+def test_the_page_on_predictions_writes_them_for_each_patient(champion):
+    command_blocks.run(command_blocks.to_run(HOW_TO / "new-patients.md"), champion, environment())
+    predicted = pd.read_csv(champion / "reports" / "predictions.csv")
+    assert predicted["risk"].notna().sum() == PATIENTS - 1, "one patient has no features"
+    assert list((champion / "reports" / "explanations").iterdir())
+
+
+def test_the_page_on_external_cohorts_tests_the_champion(champion):
+    _, last = command_blocks.to_run(HOW_TO / "external-cohort.md")
+    command_blocks.run([last], champion, environment())
+    result = json.loads((champion / "reports" / "external" / "result.json").read_text(encoding="utf-8"))
+    assert (result["model"], result["cohort"], result["patients"]) == (NAME, "hospital", PATIENTS)
+
+
+def test_the_page_on_monitoring_reports_whether_to_retrain(champion):
+    command_blocks.run(command_blocks.to_run(HOW_TO / "monitoring.md"), champion, environment())
+    result = json.loads((champion / "reports" / "monitoring" / "result.json").read_text(encoding="utf-8"))
+    assert isinstance(result["retrain"], bool)

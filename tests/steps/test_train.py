@@ -33,6 +33,17 @@ def trained(world, tmp_path_factory):
     return train(*world, factories.settings(workers=1), out), out
 
 
+LONG = 24  # epochs: the run lasts for many checkpoints after its first one
+
+
+@pytest.fixture(scope="module")
+def undisturbed(world, tmp_path_factory):
+    """MD5 of the folder of an undisturbed long run with one worker."""
+    out = tmp_path_factory.mktemp("undisturbed") / "folds"
+    train(*world, factories.settings(workers=1, epochs=LONG), out)
+    return storage.tree_md5(out)
+
+
 def test_every_fold_has_its_four_files_and_no_others_remain(trained):
     result, out = trained
     assert result.folds == (0, 1)
@@ -138,7 +149,7 @@ def test_a_best_file_that_is_none_is_refused(world, tmp_path):
         train(*world, factories.settings(), tmp_path / "folds", best=tmp_path / "best.yaml")
 
 
-SCRIPT = """
+SCRIPT = f"""
 import sys
 from pathlib import Path
 from mcti.steps.train import train
@@ -146,9 +157,9 @@ from tests.training import factories
 root = Path(sys.argv[1])
 try:
     train(root / "cohort", root / "features", root / "folds.csv",
-          factories.settings(workers=int(sys.argv[3]), epochs=60, checkpoint_seconds=0.05), Path(sys.argv[2]))
+          factories.settings(workers=int(sys.argv[3]), epochs={LONG}, checkpoint_seconds=0.05), Path(sys.argv[2]))
 except Exception as error:
-    print(f"{type(error).__name__}: {error}", flush=True)
+    print(f"{{type(error).__name__}}: {{error}}", flush=True)
     sys.exit(getattr(error, "exit_code", 1))
 """
 
@@ -170,10 +181,9 @@ def _wait_for_a_checkpoint(out, process, seconds=60):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_sigterm_saves_and_sigkill_loses_nothing(world, tmp_path, workers):
+def test_sigterm_saves_and_sigkill_loses_nothing(world, undisturbed, tmp_path, workers):
     """Oracle: the bytes of an undisturbed run with one worker."""
-    plain, out = tmp_path / "plain", tmp_path / "disturbed"
-    train(*world, factories.settings(workers=1, epochs=60), plain)
+    out = tmp_path / "disturbed"
     for blow in (signal.SIGKILL, signal.SIGTERM):
         process = _start(world, out, workers)
         _wait_for_a_checkpoint(out, process)
@@ -185,15 +195,14 @@ def test_sigterm_saves_and_sigkill_loses_nothing(world, tmp_path, workers):
     assert list(out.glob(".work/fold_*/*.checkpoint"))
     process = _start(world, out, workers)
     assert process.wait(timeout=120) == 0
-    assert storage.tree_md5(out) == storage.tree_md5(plain)
+    assert storage.tree_md5(out) == undisturbed
     assert not (out / ".work").exists()
 
 
 @pytest.mark.slow
-def test_a_task_retried_in_an_empty_folder_resumes_from_the_killed_one(world, tmp_path, monkeypatch):
+def test_a_task_retried_in_an_empty_folder_resumes_from_the_killed_one(world, undisturbed, tmp_path, monkeypatch):
     """As in another pod, with a volume that outlives both. Oracle: the bytes of an undisturbed run."""
-    lasting, settings = tmp_path / "claim", factories.settings(workers=1, epochs=60)
-    train(*world, settings, tmp_path / "plain")
+    lasting, settings = tmp_path / "claim", factories.settings(workers=1, epochs=LONG)
     monkeypatch.setenv("MCTI_CHECKPOINTS", str(lasting))
     monkeypatch.setenv("MCTI_RUN", "run-7")
     process = _start(world, tmp_path / "first pod", 1)
@@ -207,7 +216,7 @@ def test_a_task_retried_in_an_empty_folder_resumes_from_the_killed_one(world, tm
     states = []
     train(*world, settings, tmp_path / "second pod", progress=lambda done, *_: states.append(done))
     assert min(states) > int(left[-1].stem.removeprefix("step_")), "it did not start again"
-    assert storage.tree_md5(tmp_path / "second pod") == storage.tree_md5(tmp_path / "plain")
+    assert storage.tree_md5(tmp_path / "second pod") == undisturbed
     assert not list(lasting.rglob("*.checkpoint"))
 
 

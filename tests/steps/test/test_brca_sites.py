@@ -29,7 +29,7 @@ PARAMS = EvaluateParams(
     attribution_patients=0,
 )
 TRAIN = {
-    "preset": "tiny", "epochs": 2, "batch_patients": 64, "learning_rate": 1e-3, "weight_decay": 1e-2, "workers": 1,
+    "preset": "tiny", "epochs": 1, "batch_patients": 64, "learning_rate": 1e-3, "weight_decay": 1e-2, "workers": 1,
     "cox_weight": 0.5, "horizons_months": [36.0, 60.0], "architecture": {"covariates": ["age", "is_female"]},
 }  # fmt: skip
 
@@ -75,7 +75,7 @@ def validation(tmp_path_factory):
     write_cohort(root / "development", clinical[~held_out], expression, bags)
     write_cohort(root / "other", clinical[held_out], expression, bags)
     cohort, features = root / "development" / "cohort", root / "development" / "features"
-    split(cohort, None, SplitParams(folds=3, inner_folds=2, min_test_events=0), root / "folds.csv")
+    split(cohort, None, SplitParams(folds=2, inner_folds=2, min_test_events=0), root / "folds.csv")
     train(cohort, features, root / "folds.csv", TrainParams.model_validate(TRAIN), root / "models")
     evaluate(cohort, features, root / "folds.csv", root / "models", PARAMS, root / "evaluation")
     out = root / "out"
