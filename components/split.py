@@ -4,7 +4,7 @@ from typing import List  # noqa: UP035  (a bare `list` gives loop items of type 
 
 from kfp import dsl
 
-from components import IMAGE
+from mcti.components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

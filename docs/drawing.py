@@ -51,7 +51,7 @@ def libraries() -> dict[str, list[str]]:
         for importer in contract.get("allowed_importers", ()):
             package, _, rest = str(importer).removeprefix("mcti.").partition(".")
             if str(importer).startswith("mcti.") and not rest:
-                outside = [name for name in contract["protected_modules"] if name not in ("components", "pipelines")]
+                outside = [name for name in contract["protected_modules"] if not name.startswith("mcti.")]
                 owners.setdefault(package, []).extend(outside)
     return owners
 

@@ -43,8 +43,8 @@ def cancel_after_process_end(
     environment     variables that identify the run; the second process sets them before it calls `cancel`
     """
     arguments = [settings.model_dump_json(by_alias=True), dict(environment), pipeline, runner, run]
-    # -P: a folder `pipelines` in the working directory must not be imported. A new session: Ctrl-C must not reach it.
-    command = [sys.executable, "-P", "-m", "pipelines.cancellation"]
+    # -P: a folder `mcti` in the working directory must not be imported. A new session: Ctrl-C must not reach it.
+    command = [sys.executable, "-P", "-m", "mcti.pipelines.cancellation"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
     ) as observer:
@@ -73,7 +73,7 @@ def _kill_tasks(runner: str, run: str) -> None:
             if process.environ().get("MCTI_RUN") == run:
                 process.kill()
     if runner == "docker":
-        from pipelines import containers
+        from mcti.pipelines import containers
 
         containers.kill(run)
 

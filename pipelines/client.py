@@ -24,7 +24,7 @@ import urllib3
 from kfp_server_api.exceptions import ApiException
 
 from mcti.errors import DataError, MctiError, OperationalError
-from pipelines.text import one_line
+from mcti.pipelines.text import one_line
 
 PROBE_SECONDS = 10
 REQUEST_SECONDS = 30  # a compiled pipeline is some hundred kB that the server also checks

@@ -15,8 +15,8 @@ from kfp.local import docker_task_handler
 from mcti.errors import OperationalError
 from mcti.local import stack
 from mcti.params import ClusterParams
+from mcti.pipelines import resources
 from mcti.registry import mlflow_client, refusals
-from pipelines import resources
 
 LABEL = "mcti.run"
 KILLED = 137  # exit code of a process that ended by SIGKILL

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from mcti.diagnosis.check import Check, State, exit_code
 from mcti.errors import MctiError, OperationalError
 from mcti.params import ClusterParams, Settings
-from pipelines import client, kubectl
+from mcti.pipelines import client, kubectl
 
 SECONDS = 45  # for all calls of kubectl; each request to the API server before has 10 s of its own
 CALL_SECONDS = 5

@@ -4,13 +4,13 @@ from typing import Any
 
 from kfp import dsl
 
-from components.explain import explain as explain_component
-from components.predict import predict as predict_component
-from components.utilities.heatmaps import heatmaps
-from components.utilities.outcome import outcome
+from mcti.components.explain import explain as explain_component
+from mcti.components.predict import predict as predict_component
+from mcti.components.utilities.heatmaps import heatmaps
+from mcti.components.utilities.outcome import outcome
 from mcti.params import Settings
-from pipelines import stages
-from pipelines.stages import Stages
+from mcti.pipelines import stages
+from mcti.pipelines.stages import Stages
 
 
 def inference(settings: Settings, data: str, version: str = "") -> Any:

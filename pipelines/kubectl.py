@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pipelines.text import one_line
+from mcti.pipelines.text import one_line
 
 SECONDS = 10
 SCHEDULE_SECONDS = 60  # pods of a healthy cluster may wait this long for a node

@@ -17,10 +17,10 @@ from mcti import storage
 from mcti.errors import OperationalError, UsageError
 from mcti.params import Settings
 from mcti.params.result_settings import VARIABLE, neutral_text
+from mcti.pipelines import cancellation, resources
+from mcti.pipelines.submit import compile_to
 from mcti.registry import refusals
 from mcti.registry.trust import policy
-from pipelines import cancellation, resources
-from pipelines.submit import compile_to
 
 
 def run_local(
@@ -79,7 +79,7 @@ def _start_runner(
     if runner == "subprocess":
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(out))
         return
-    from pipelines import containers
+    from mcti.pipelines import containers
 
     local.init(containers.runner(out, settings.cluster, identity), pipeline_root=str(out))
     stack.enter_context(containers.exit_codes_read())

@@ -7,9 +7,9 @@ from typing import Any
 import urllib3
 from kfp_server_api.exceptions import ApiException
 
-from pipelines import client, kubectl
-from pipelines.nodes import TaskStatus
-from pipelines.text import one_line
+from mcti.pipelines import client, kubectl
+from mcti.pipelines.nodes import TaskStatus
+from mcti.pipelines.text import one_line
 
 SECONDS = 10
 # The last line of a failed pod is `Error: exit status 1`: Argo writes it, and the number is always 1.

@@ -4,11 +4,11 @@ from typing import Any
 
 from kfp import dsl
 
-from components.utilities.outcome import outcome
+from mcti.components.utilities.outcome import outcome
 from mcti.errors import UsageError
 from mcti.params import Settings
-from pipelines import stages
-from pipelines.stages import Stages
+from mcti.pipelines import stages
+from mcti.pipelines.stages import Stages
 
 
 def pretraining(settings: Settings, data: str = "", version: str = "") -> Any:

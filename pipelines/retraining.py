@@ -4,11 +4,11 @@ from typing import Any
 
 from kfp import dsl
 
-from components.utilities.detect_new_data import detect_new_data
-from components.utilities.outcome import release_lease
+from mcti.components.utilities.detect_new_data import detect_new_data
+from mcti.components.utilities.outcome import release_lease
 from mcti.params import Settings
-from pipelines import stages
-from pipelines.stages import Stages
+from mcti.pipelines import stages
+from mcti.pipelines.stages import Stages
 
 
 def retraining(settings: Settings, data: str = "", version: str = "") -> Any:  # noqa: ARG001  (one signature for all)

@@ -10,8 +10,8 @@ import kfp_server_api
 
 from mcti.errors import OperationalError
 from mcti.params import Settings
-from pipelines import client, cron
-from pipelines.submit import package, without_file
+from mcti.pipelines import client, cron
+from mcti.pipelines.submit import package, without_file
 
 CONFIRM_SECONDS = 45.0
 """A new schedule is STATUS_UNSPECIFIED until its controller has processed it and the persistence agent reported it."""

@@ -6,31 +6,31 @@ from urllib.parse import urlsplit
 
 from kfp import dsl
 
-from components.evaluate import evaluate as evaluate_component
-from components.extract import extract as extract_component
-from components.ingest import ingest as ingest_component
-from components.monitor import monitor as monitor_component
-from components.pretrain import pretrain as pretrain_component
-from components.promote import promote as promote_component
-from components.register import register as register_component
-from components.search import search as search_component
-from components.split import split as split_component
-from components.test import test as test_component
-from components.train import train as train_component
-from components.utilities.cache_keys import cache_keys
-from components.utilities.conclude import conclude, conclude_verdict
-from components.utilities.create_study import create_study
-from components.utilities.merge import merge_features, merge_models
-from components.utilities.publish import publish
-from components.utilities.visualize import visualize
-from components.validate import validate as validate_component
-from components.validate_features import validate_features as validate_features_component
+from mcti.components.evaluate import evaluate as evaluate_component
+from mcti.components.extract import extract as extract_component
+from mcti.components.ingest import ingest as ingest_component
+from mcti.components.monitor import monitor as monitor_component
+from mcti.components.pretrain import pretrain as pretrain_component
+from mcti.components.promote import promote as promote_component
+from mcti.components.register import register as register_component
+from mcti.components.search import search as search_component
+from mcti.components.split import split as split_component
+from mcti.components.test import test as test_component
+from mcti.components.train import train as train_component
+from mcti.components.utilities.cache_keys import cache_keys
+from mcti.components.utilities.conclude import conclude, conclude_verdict
+from mcti.components.utilities.create_study import create_study
+from mcti.components.utilities.merge import merge_features, merge_models
+from mcti.components.utilities.publish import publish
+from mcti.components.utilities.visualize import visualize
+from mcti.components.validate import validate as validate_component
+from mcti.components.validate_features import validate_features as validate_features_component
 from mcti.errors import UsageError
 from mcti.params import ClusterParams, Settings, TestParams
 from mcti.params.evaluation import GATE_BASELINE
 from mcti.params.result_settings import RESULT_NEUTRAL, VARIABLE, neutral_text, result_text
+from mcti.pipelines import resources
 from mcti.registry.trust import policy
-from pipelines import resources
 
 Artifacts = dict[str, Any]
 """Outputs of tasks by the name of the input that receives them."""

@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from mcti.pipelines import client, kubectl, logs
+from mcti.pipelines.nodes import Nodes, TaskNode, TaskStatus, tasks
+from mcti.pipelines.text import one_line
 from mcti.progress import format_duration
 from mcti.registry.kfp_api import was_terminated
-from pipelines import client, kubectl, logs
-from pipelines.nodes import Nodes, TaskNode, TaskStatus, tasks
-from pipelines.text import one_line
 
 ENDED = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}
 _IDLE = {"SKIPPED", "PENDING"}

@@ -12,12 +12,12 @@ from kfp import compiler
 from mcti import storage, versions
 from mcti.errors import UsageError, did_you_mean
 from mcti.params import ExtractParams, IngestParams, Settings
+from mcti.pipelines import checks, client
+from mcti.pipelines.inference import inference
+from mcti.pipelines.pretraining import pretraining
+from mcti.pipelines.retraining import retraining
+from mcti.pipelines.training import training
 from mcti.steps.retraining import pinned_to
-from pipelines import checks, client
-from pipelines.inference import inference
-from pipelines.pretraining import pretraining
-from pipelines.retraining import retraining
-from pipelines.training import training
 
 PIPELINES: dict[str, Callable[[Settings, str, str], Any]] = {
     "training": training,

@@ -1,8 +1,8 @@
 """The complete log of one task of a run, by the name that `mcti pipeline status` prints."""
 
 from mcti.errors import DataError, OperationalError, did_you_mean
-from pipelines import client, kubectl, logs
-from pipelines.status import task_rows
+from mcti.pipelines import client, kubectl, logs
+from mcti.pipelines.status import task_rows
 
 
 def task_log(run: str, task: str, host: str, namespace: str | None = None) -> str:

@@ -4,10 +4,10 @@ from typing import Any
 
 from kfp import dsl
 
-from components.utilities.outcome import outcome
+from mcti.components.utilities.outcome import outcome
 from mcti.params import Settings
-from pipelines import stages
-from pipelines.stages import Stages
+from mcti.pipelines import stages
+from mcti.pipelines.stages import Stages
 
 
 def training(settings: Settings, data: str, version: str = "") -> Any:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from kfp import dsl
 
-from components import IMAGE
+from mcti.components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from kfp import dsl
 
-from components import IMAGE
+from mcti.components import IMAGE
 
 # The first output is named Output: kfp.local 2.17 evaluates a condition on any other name as false.
 

@@ -6,7 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 import mcti
-from mcti.cli import data, ledger, models, pipeline, slides, stack, steps
+from mcti.cli import data, ledger, models, pipeline, project, slides, stack, steps
 
 SECTIONS = {
     "Data": ("settings", "ingest", "validate", "validate-features", "split", "list-sources", "data"),
@@ -14,7 +14,7 @@ SECTIONS = {
     "Training": ("search", "train", "pretrain", "evaluate", "compare", "test", "model"),
     "Registry": ("register", "promote", "approve", "rollback", "lineage", "verify", "bundle", "dossier", "ledger"),
     "Serving": ("predict", "explain", "serve", "monitor"),
-    "Operations": ("doctor", "pipeline", "stack", "demo"),
+    "Operations": ("init", "doctor", "pipeline", "stack", "demo"),
 }
 """Section of `mcti --help` -> its commands and groups of commands, in the order of a project."""
 
@@ -60,5 +60,5 @@ def _main(
     """
 
 
-for group in (steps, models, ledger, slides, stack, pipeline, data):
+for group in (steps, models, ledger, slides, stack, pipeline, data, project):
     group.add_to(app)

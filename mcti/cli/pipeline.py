@@ -37,7 +37,7 @@ def compile_(context: CommandContext, out: OutFile, pipeline: Pipeline = "traini
 
     Example: mcti pipeline compile --out training.yaml
     """
-    from pipelines import submit
+    from mcti.pipelines import submit
 
     return submit.compile_to(context.settings, data, Path(out), pipeline)
 
@@ -51,7 +51,7 @@ def check(
 
     Example: mcti pipeline check training.yaml
     """
-    from pipelines import checks
+    from mcti.pipelines import checks
 
     report = checks.check(file, context.settings.cluster)
     for line in report.violation_lines():
@@ -67,7 +67,7 @@ def submit(
 
     Example: mcti pipeline submit --host http://localhost:8888
     """
-    from pipelines import submit
+    from mcti.pipelines import submit
 
     return submit.submit(context.settings, data, host, namespace, pipeline)
 
@@ -84,7 +84,7 @@ def schedule(
 
     Example: mcti pipeline schedule --host http://localhost:8888
     """
-    from pipelines import schedule
+    from mcti.pipelines import schedule
 
     return schedule.schedule(context.settings, data, host, namespace, pipeline)
 
@@ -95,7 +95,7 @@ def status(context: CommandContext, run: Run, host: Host, namespace: Namespace =
 
     Example: mcti pipeline status 3f0c… --host http://localhost:8888
     """
-    from pipelines import status
+    from mcti.pipelines import status
 
     return status.status(run, host, namespace)
 
@@ -112,7 +112,7 @@ def logs(
 
     Example: mcti pipeline logs 3f0c… train:0 --host http://localhost:8888
     """
-    from pipelines.task_log import task_log
+    from mcti.pipelines.task_log import task_log
 
     return task_log(run, task, host, namespace)
 
@@ -123,7 +123,7 @@ def doctor(context: CommandContext, host: Host, namespace: Namespace = None) -> 
 
     Example: mcti pipeline doctor --host http://localhost:8888
     """
-    from pipelines import doctor
+    from mcti.pipelines import doctor
 
     return doctor.doctor(context.settings, host, namespace)
 
@@ -142,6 +142,6 @@ def run_local(
 
     Example: mcti pipeline run-local --runner subprocess --out runs
     """
-    from pipelines import local_run
+    from mcti.pipelines import local_run
 
     return local_run.run_local(context.settings, data, runner, Path(out), pipeline)

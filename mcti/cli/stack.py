@@ -99,7 +99,7 @@ def _check_kubeflow(context: CommandContext) -> "Result":
     if not host:
         return Check(name=name, state="not configured", detail="KF_PIPELINES_ENDPOINT is not set")
     try:
-        from pipelines.doctor import check_server
+        from mcti.pipelines.doctor import check_server
     except ImportError as error:
         hint = "pip install 'mcti[pipelines]'"
         return Check(name=name, state="missing", detail=f"{error.name} is not installed", hint=hint)

@@ -53,6 +53,11 @@ def write(raw: Path, patients: int | None = None, progress: Progress = lambda *_
     return True
 
 
+def is_demo(raw: Path) -> bool:
+    """Whether `write` made the files of this folder."""
+    return (raw / _RECORD).exists()
+
+
 def _is_current(raw: Path, patients: int | None) -> bool:
     """Whether all files are those of the record of an earlier run, for the same patients and painting code."""
     if not (raw / _RECORD).exists():

@@ -13,12 +13,14 @@ from mcti.local import dvc_program, servers, stack
 from mcti.model.names import PARTS, display
 from mcti.params import Settings
 from mcti.progress import Progress
+from mcti.project import create, files
 from mcti.registry import models, tracking
 from mcti.steps.promote.step import promote
 
 Announce = Callable[[str], None]
 """Shows one line of status to the user."""
 MARKER = "MCTI_DEMO"
+_NAME = "mcti-demo"
 _RAW = Path("data/raw")
 _EVALUATION = Path("reports/evaluation")
 _REGISTRATION = Path("reports/registration.json")
@@ -52,8 +54,8 @@ class DemoResult(BaseModel):
             f"model      {self.model}",
             f"report     {self.report}",
             f"MLflow     {self.mlflow}",
-            "stop       make stop",
-            "your data  README, “Your own cohort”: three tables, one block of params.yaml, then `dvc repro`",
+            "stop       mcti stack down",
+            "your data  mcti init DIR --clinical … --expression … --slides … (README, “Your own cohort”)",
         ]
 
 
@@ -62,22 +64,31 @@ def demo(
 ) -> DemoResult:
     """Start the stack, write the demo cohort, run `dvc repro` and `dvc push`, and promote the model.
 
-    An interrupted demo is resumed. `patients` limits the cohort to its first patients, for tests.
+    An empty folder becomes a project first, as by `mcti init`; in a checkout the demo uses its files. An interrupted
+    demo is resumed. `patients` limits the cohort to its first patients, for tests.
 
     Raises
-        UsageError when `root` is no checkout of the project.
+        UsageError when `root` is neither empty nor a project, or has source tables of another cohort.
         OperationalError when another demo is running, or a server or the disk is not available.
     """
     root = Path(root).resolve()
-    if not (root / "dvc.yaml").is_file():
-        raise UsageError("no dvc.yaml", str(root), "run the demo in a checkout of the project")
+    _check_folder(root)
     with stack.locked(root / stack.FOLDER / "demo.lock", "mcti demo"):
         # With the lock held, processes with the marker belong to a demo that was killed.
         servers.stop(servers.marked_processes(root, MARKER))
         try:
+            if not (root / "dvc.yaml").is_file():
+                create.create(root, _NAME, files.demo_params())
             return _run(root, announce, progress, patients)
         finally:
             servers.stop(servers.marked_processes(root, MARKER))
+
+
+def _check_folder(root: Path) -> None:
+    if not (root / "dvc.yaml").is_file() and not create.is_empty(root):
+        raise UsageError("no dvc.yaml", str(root), "run the demo in an empty folder, or in a checkout of mcti")
+    if (root / _RAW / "clinical.csv").exists() and not raw_data.is_demo(root / _RAW):
+        raise UsageError("source tables of another cohort", str(root / _RAW), "run the demo in an empty folder")
 
 
 def _run(root: Path, announce: Announce, progress: Progress, patients: int | None) -> DemoResult:

@@ -61,7 +61,7 @@ class Stack(BaseModel):
         state = "is already running" if self.already else "is running"
         return [
             f"the stack {state}: S3 {self.s3}, MLflow {self.mlflow} (pids {pids})",
-            f"for a shell: . {shlex.quote(str(Path(self.folder) / settings.ENV))}    to stop: make stop",
+            f"for a shell: . {shlex.quote(str(Path(self.folder) / settings.ENV))}    to stop: mcti stack down",
         ]
 
 

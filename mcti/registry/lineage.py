@@ -47,15 +47,26 @@ class Origin:
 def commit() -> str:
     """The commit of the running code, `…-dirty` when files of the package or the settings differ (`changed_files`).
 
-    MCTI_COMMIT replaces it where there is no checkout (an image); without either it is `unknown`.
+    Of an installed package it is the commit of the project in the working directory, whose files name the version of
+    mcti. MCTI_COMMIT replaces it where there is no checkout (an image); without any of these it is `unknown`.
     """
     stated = os.environ.get("MCTI_COMMIT")
     if stated:
         return stated
-    head = _git(Path(mcti.__file__).resolve().parent, "rev-parse", "HEAD")
+    head = _git(_checkout(), "rev-parse", "HEAD")
     if head is None:
         return UNKNOWN
     return head + (DIRTY if changed_files() else "")
+
+
+def _checkout() -> Path:
+    """The folder of the package where git tracks it, else the working directory.
+
+    An environment below a project is in the repository of that project, which does not track it.
+    """
+    package = Path(mcti.__file__).resolve()
+    is_tracked = _git(package.parent, "ls-files", "--error-unmatch", package.name) is not None
+    return package.parent if is_tracked else Path.cwd()
 
 
 def changed_files() -> list[str]:
@@ -75,7 +86,7 @@ def changed_files() -> list[str]:
 
 def has_commit(sha: str) -> bool:
     """Whether the checkout of the running code contains this commit."""
-    return _git(Path(mcti.__file__).resolve().parent, "cat-file", "-e", f"{sha}^{{commit}}") is not None
+    return _git(_checkout(), "cat-file", "-e", f"{sha}^{{commit}}") is not None
 
 
 def image() -> str:

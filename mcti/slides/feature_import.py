@@ -124,7 +124,7 @@ def _declared(slide: PortableFeatures, params: ImportParams) -> PortableFeatures
 
     Raises SlideError when the file states another value.
     """
-    stated = _stated(slide)
+    stated = stated_values(slide)
     declared = {"encoder": params.encoder, "target_mpp": params.mpp, features.PATCH_SIZE: params.patch_size}
     for name, value in declared.items():
         if value != UNKNOWN and name in stated and not _agree(value, stated[name]):
@@ -135,7 +135,7 @@ def _declared(slide: PortableFeatures, params: ImportParams) -> PortableFeatures
     return replace(slide, attributes={**slide.attributes, **stated, **known})
 
 
-def _stated(slide: PortableFeatures) -> dict[str, Any]:
+def stated_values(slide: PortableFeatures) -> dict[str, Any]:
     """What the file itself states of encoder (name), resolution (µm/px) and patch size (pixels at that resolution)."""
     attributes, grid = slide.attributes, slide.grid
     stated: dict[str, Any] = {}

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict
 
 from mcti.errors import DataError, UsageError
 from mcti.params import ClusterParams
-from pipelines.checks import document, flow, pods, resources, size, sources, values
-from pipelines.checks.rule import Rule
+from mcti.pipelines.checks import document, flow, pods, resources, size, sources, values
+from mcti.pipelines.checks.rule import Rule
 
 RULES: tuple[Rule, ...] = (*flow.RULES, *values.RULES, *resources.RULES, *pods.RULES, *size.RULES, *sources.RULES)
 NOTES = (

@@ -5,8 +5,8 @@ from typing import Any
 
 from mcti.params import ClusterParams
 from mcti.params.result_settings import VARIABLE, neutral_of
-from pipelines.checks.document import Document, Task, Tree, json_value
-from pipelines.checks.rule import Rule
+from mcti.pipelines.checks.document import Document, Task, Tree, json_value
+from mcti.pipelines.checks.rule import Rule
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "NUMBER_INTEGER": (int,),

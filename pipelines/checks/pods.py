@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from mcti.params import ClusterParams
-from pipelines.checks.document import Document, Task, Tree
-from pipelines.checks.rule import Rule
+from mcti.pipelines.checks.document import Document, Task, Tree
+from mcti.pipelines.checks.rule import Rule
 
 # Objects that a task may reference, with their keys: those of infra/, its runbook and docs/kubeflow.md.
 SECRETS: dict[str, frozenset[str]] = {

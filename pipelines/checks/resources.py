@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 
 from mcti.params import ClusterParams
 from mcti.params.quantities import amount
-from pipelines.checks.document import Document, Tree
-from pipelines.checks.rule import Rule
+from mcti.pipelines.checks.document import Document, Tree
+from mcti.pipelines.checks.rule import Rule
 
 _FIELDS = {
     "cpu": "resourceCpuRequest",

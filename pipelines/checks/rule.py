@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mcti.params import ClusterParams
-from pipelines.checks.document import Document
+from mcti.pipelines.checks.document import Document
 
 Finder = Callable[[Document, ClusterParams], Iterator[str]]
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from mcti.params import ClusterParams
-from pipelines.checks.document import Document, Task, json_value
-from pipelines.checks.flow import container_step
-from pipelines.checks.rule import Rule
+from mcti.pipelines.checks.document import Document, Task, json_value
+from mcti.pipelines.checks.flow import container_step
+from mcti.pipelines.checks.rule import Rule
 
 LARGEST = 1 << 20
 """Bytes. Argo refuses a larger Workflow (MAX_WORKFLOW_SIZE, 1 MiB as shipped); etcd takes 1.5 MiB, KFP's API 32 MiB."""

@@ -5,8 +5,8 @@ from pathlib import PurePosixPath
 
 from mcti import storage
 from mcti.params import ClusterParams
-from pipelines.checks.document import Document, json_value
-from pipelines.checks.rule import Rule
+from mcti.pipelines.checks.document import Document, json_value
+from mcti.pipelines.checks.rule import Rule
 
 
 def unreadable(document: Document, cluster: ClusterParams) -> Iterator[str]:

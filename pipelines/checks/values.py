@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from mcti.params import ClusterParams
-from pipelines.checks.document import Document, Task, Tree, json_value
-from pipelines.checks.rule import Rule
+from mcti.pipelines.checks.document import Document, Task, Tree, json_value
+from mcti.pipelines.checks.rule import Rule
 
 _REWRITTEN = re.compile(r"\$\$|\{\{|\}\}|\$\([^)]*\)")
 _PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\[(?:'|\")([^'\"]+)(?:'|\")\]\}\}")

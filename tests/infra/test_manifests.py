@@ -16,8 +16,8 @@ from mcti import params, s3
 from mcti.cli.app import app
 from mcti.monitoring import prometheus
 from mcti.monitoring.rules import Verdict
+from mcti.pipelines import submit
 from mcti.registry import v2_protocol
-from pipelines import submit
 from tests.infra.manifests import CUSTOM, OVERLAYS, ROOT, SECRETS, containers, named, walk
 from tests.pipelines.conftest import DATA, SOURCES
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from components.utilities.cache_keys import cache_keys
 from mcti import params
+from mcti.components.utilities.cache_keys import cache_keys
 from mcti.errors import UsageError
 from mcti.params import SearchParams, Settings, TrainParams
 from mcti.params.architecture import FIELDS

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from mcti import params
-from pipelines import submit
+from mcti.pipelines import submit
 from tests.pipelines import fake_api
 
 DATA = "d41d8cd98f00b204e9800998ecf8427e.dir"  # an arbitrary version of the sources

@@ -6,7 +6,7 @@ import pytest
 
 from mcti.cli.app import app
 from mcti.cli.command_context import run_app
-from pipelines import status
+from mcti.pipelines import status
 from tests.pipelines import fake_kubectl
 from tests.pipelines.recorded import Recording
 

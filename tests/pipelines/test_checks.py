@@ -14,9 +14,9 @@ from kfp import compiler, dsl
 from mcti import params
 from mcti.errors import DataError, UsageError
 from mcti.params.quantities import amount
-from pipelines import checks, submit
-from pipelines.checks import pods, size
-from pipelines.checks.document import read
+from mcti.pipelines import checks, submit
+from mcti.pipelines.checks import pods, size
+from mcti.pipelines.checks.document import read
 from tests.pipelines.conftest import DATA, OVERRIDES, SOURCES
 from tests.pipelines.violations import VIOLATIONS, rewritten_parameter, root_user
 

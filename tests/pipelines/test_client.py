@@ -10,7 +10,7 @@ import pytest
 from mcti.cli.app import app
 from mcti.cli.command_context import run_app
 from mcti.errors import OperationalError
-from pipelines import client, schedule, status, submit
+from mcti.pipelines import client, schedule, status, submit
 from tests.pipelines import fake_api
 from tests.pipelines.conftest import DATA
 

@@ -9,7 +9,7 @@ from kfp.local.docker_task_handler import DockerTaskHandler
 from kfp.local.status import Status
 
 from mcti.params import ClusterParams
-from pipelines.containers import exit_codes_read, kill, runner
+from mcti.pipelines.containers import exit_codes_read, kill, runner
 
 
 class Container:

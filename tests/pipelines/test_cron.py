@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipelines.cron import next_time
+from mcti.pipelines.cron import next_time
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)  # a Tuesday
 

@@ -7,7 +7,7 @@ import pytest
 from mcti import params
 from mcti.cli.app import app
 from mcti.cli.command_context import run_app
-from pipelines import doctor, kubectl
+from mcti.pipelines import doctor, kubectl
 from tests.pipelines import fake_kubectl
 
 PATCH = '{"templateDefaults":{"retryStrategy":{"limit":"0","retryPolicy":"Always"}}}'

@@ -5,7 +5,7 @@ from google.protobuf import json_format
 
 from mcti import params
 from mcti.errors import UsageError
-from pipelines import submit
+from mcti.pipelines import submit
 from tests.pipelines.conftest import DATA, OVERRIDES
 
 EXTERNAL = ("test.cohort=s3://hospital/cohort", "test.features=s3://hospital/features")

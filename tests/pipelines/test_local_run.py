@@ -10,8 +10,8 @@ import pytest
 
 from mcti import params, storage
 from mcti.errors import OperationalError, UsageError
+from mcti.pipelines.local_run import _reason, interpreter, run_local
 from mcti.registry import tracking
-from pipelines.local_run import _reason, interpreter, run_local
 
 
 @pytest.mark.slow
@@ -53,7 +53,7 @@ def test_a_task_that_is_refused_for_its_data_is_computed_once_and_leaves_no_reco
 MONITORED_RUN = """
 import subprocess, sys, time
 from mcti import params
-from pipelines import cancellation
+from mcti.pipelines import cancellation
 run = sys.argv[1]
 with cancellation.cancel_after_process_end(params.load(None), {"MCTI_RUN": run}, "training", "subprocess", run):
     task = subprocess.Popen(["sleep", "600"], env={"MCTI_RUN": sys.argv[1], "PATH": "/usr/bin:/bin"})
@@ -139,7 +139,7 @@ sys.meta_path.insert(0, Blocked())
 from pathlib import Path
 from mcti import params
 from mcti.errors import OperationalError
-from pipelines.local_run import run_local
+from mcti.pipelines.local_run import run_local
 settings = params.load(None, ["cluster.steps.ingest.retries=0"])
 try:
     run_local(settings, None, "subprocess", Path("runs"))
@@ -161,6 +161,9 @@ def test_the_subprocess_runner_needs_no_docker_package(tmp_path):
 
 def test_the_modules_of_local_runs_import_no_docker_package():
     """Compiling, submitting and running with processes must work where the package docker is not installed."""
-    code = WITHOUT_DOCKER.partition("settings =")[0] + "import mcti.cli, pipelines.cancellation, pipelines.schedule"
+    code = (
+        WITHOUT_DOCKER.partition("settings =")[0]
+        + "import mcti.cli, mcti.pipelines.cancellation, mcti.pipelines.schedule"
+    )
     completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert completed.returncode == 0, completed.stderr

@@ -10,9 +10,9 @@ import types
 import pytest
 from kfp import dsl
 
-from components.utilities.conclude import conclude, conclude_verdict
-from components.utilities.outcome import outcome, release_lease
 from mcti import s3, storage
+from mcti.components.utilities.conclude import conclude, conclude_verdict
+from mcti.components.utilities.outcome import outcome, release_lease
 from mcti.params import RegisterParams
 from mcti.registry import lease, pipeline_run, tracking
 from mcti.registry.pipeline_run import tracked

@@ -6,10 +6,10 @@ import pytest
 from google.protobuf import json_format
 from kfp import dsl
 
-from components.pretrain import pretrain
 from mcti import params
+from mcti.components.pretrain import pretrain
 from mcti.errors import UsageError
-from pipelines import submit
+from mcti.pipelines import submit
 from tests.pipelines.conftest import DATA, OVERRIDES, SOURCES
 from tests.training import factories
 

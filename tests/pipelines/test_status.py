@@ -9,8 +9,8 @@ from mcti.cli.app import app
 from mcti.cli.command_context import run_app
 from mcti.errors import DataError, OperationalError
 from mcti.params import load
-from pipelines import logs, nodes, status, submit, task_log
-from pipelines.text import MAX_CHARACTERS
+from mcti.pipelines import logs, nodes, status, submit, task_log
+from mcti.pipelines.text import MAX_CHARACTERS
 from tests.pipelines.conftest import DATA, OVERRIDES
 from tests.pipelines.recorded import Recording
 

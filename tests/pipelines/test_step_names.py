@@ -9,14 +9,18 @@ import pytest
 import yaml
 from typer.main import get_command
 
-import components
-from components.utilities.visualize import visualize
+from mcti import components
 from mcti.cli.app import app
+from mcti.components.utilities.visualize import visualize
 from mcti.params import ClusterParams
 
 ROOT = Path(__file__).parents[2]
 STAGES = list(yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
 COMPONENTS = sorted(module.name for module in pkgutil.iter_modules(components.__path__) if not module.ispkg)
+
+
+def component(name):
+    return getattr(importlib.import_module(f"mcti.components.{name}"), name)
 
 
 def test_stages_components_commands_and_steps_have_the_same_names():
@@ -32,7 +36,7 @@ def test_stages_components_commands_and_steps_have_the_same_names():
         package = importlib.import_module(f"mcti.steps.{name}")
         module = importlib.import_module(f"mcti.steps.{name}.step") if hasattr(package, "__path__") else package
         assert callable(getattr(module, name))
-        assert getattr(importlib.import_module(f"components.{name}"), name).name == name.replace("_", "-")
+        assert component(name).name == name.replace("_", "-")
 
 
 def test_every_task_of_the_pipeline_has_a_row_of_resources():
@@ -55,7 +59,7 @@ def test_components_have_the_artifact_types_that_kubeflow_displays():
     types = {
         (name, output): spec.type
         for name in COMPONENTS
-        for output, spec in getattr(importlib.import_module(f"components.{name}"), name).component_spec.outputs.items()
+        for output, spec in component(name).component_spec.outputs.items()
     }
     types |= {("visualize", output): spec.type for output, spec in visualize.component_spec.outputs.items()}
     assert types["visualize", "roc"] == "system.ClassificationMetrics@0.0.1"

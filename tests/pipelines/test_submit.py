@@ -12,7 +12,7 @@ from kfp.cli.cli import cli as kfp_cli
 from mcti import params, versions
 from mcti.errors import DataError, OperationalError
 from mcti.params import ClusterParams
-from pipelines import schedule, status, submit
+from mcti.pipelines import schedule, status, submit
 from tests.pipelines import certificates, fake_api
 from tests.pipelines.conftest import DATA
 

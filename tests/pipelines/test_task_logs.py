@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from kfp import dsl, local
 
-from components.train import train
 from mcti import storage
+from mcti.components.train import train
 from tests.test_logs import LINE
 from tests.training import factories
 

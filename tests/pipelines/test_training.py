@@ -13,8 +13,8 @@ from mcti import params
 from mcti.errors import UsageError
 from mcti.params import from_json
 from mcti.params.result_settings import VARIABLE, neutral_text
-from pipelines import submit
-from pipelines.training import training
+from mcti.pipelines import submit
+from mcti.pipelines.training import training
 from tests.pipelines.conftest import DATA, OVERRIDES, SOURCES
 
 

@@ -2,7 +2,7 @@
 
 import json
 
-from pipelines.checks import size
+from mcti.pipelines.checks import size
 
 
 def tasks_of(spec, component="exit-handler-1"):

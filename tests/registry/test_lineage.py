@@ -61,3 +61,24 @@ def test_settings_of_a_separate_project_count(project, tmp_path_factory, monkeyp
     assert lineage.commit() == git(project, "rev-parse", "HEAD")
     (other / "params.yaml").write_text("a: 2\n")
     assert lineage.commit().endswith("-dirty")
+
+
+def test_an_installed_package_has_the_commit_of_the_project(project, monkeypatch):
+    """An environment below the project: git of the project does not track the package in it."""
+    installed = project / ".venv/lib/mcti/__init__.py"
+    installed.parent.mkdir(parents=True)
+    installed.write_text("a: 1\n")
+    (project / ".git/info/exclude").write_text(".venv\n")
+    monkeypatch.setattr(lineage.mcti, "__file__", str(installed))
+    assert lineage.commit() == git(project, "rev-parse", "HEAD")
+    (project / "params.yaml").write_text("b: 2\n")
+    assert lineage.commit() == git(project, "rev-parse", "HEAD") + "-dirty"
+
+
+def test_an_installed_package_outside_a_repository_has_no_commit(project, tmp_path_factory, monkeypatch):
+    outside = tmp_path_factory.mktemp("outside")
+    (outside / "__init__.py").write_text("")
+    monkeypatch.setattr(lineage.mcti, "__file__", str(outside / "__init__.py"))
+    assert lineage.commit() == git(project, "rev-parse", "HEAD")
+    monkeypatch.chdir(outside)
+    assert lineage.commit() == lineage.UNKNOWN

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from components.utilities.cache_keys import cache_keys
+from mcti.components.utilities.cache_keys import cache_keys
 from mcti.errors import DataError, UsageError
 from mcti.params import ExtractParams, ImportParams, from_json
 from mcti.slides import exchange, features

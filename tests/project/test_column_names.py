@@ -1,0 +1,42 @@
+"""Names of columns that registries use."""
+
+import pytest
+
+from mcti.project import column_names
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [("OS.time (days)", "os_time_days"), ("PatientID", "patient_id"), ("Größe cm", "größe_cm"), ("TSS", "tss")],
+)
+def test_names_are_compared_in_one_form(name, plain):
+    assert column_names.plain(name) == plain
+
+
+def test_the_columns_of_common_tables_are_found():
+    assert column_names.guess(["_PATIENT", "OS", "OS.time", "gender", "histological_type"]) == {
+        "patient_id": "_PATIENT", "event": "OS", "time_months": "OS.time", "is_female": "gender",
+        "subtype": "histological_type",
+    }  # fmt: skip
+    gdc = column_names.guess(["cases.submitter_id", "demographic.vital_status", "diagnoses.days_to_last_follow_up"])
+    assert gdc == {
+        "patient_id": "cases.submitter_id", "event": "demographic.vital_status",
+        "time_months": "diagnoses.days_to_last_follow_up",
+    }  # fmt: skip
+
+
+def test_one_column_has_one_meaning_and_the_end_point_decides_between_two():
+    columns = ["patient", "OS_MONTHS", "OS_STATUS", "PFI_MONTHS", "PFI_STATUS"]
+    assert column_names.guess(columns)["time_months"] == "OS_MONTHS"
+    columns_of_pfi = column_names.guess(columns, "PFI")
+    assert (columns_of_pfi["time_months"], columns_of_pfi["event"]) == ("PFI_MONTHS", "PFI_STATUS")
+    assert len(set(column_names.guess(["id", "os"]).values())) == 2
+
+
+def test_end_point_unit_and_outcomes_by_name():
+    assert column_names.endpoint_of("DFS_MONTHS", "status") == "DFI"
+    assert column_names.endpoint_of("time", "event") == "OS"
+    assert column_names.unit_of("OS Monate") == "months"
+    assert column_names.unit_of("time") is None
+    names = ("grade", "PFI.time", "days_to_birth", "relapse", "size")
+    assert [name for name in names if column_names.is_outcome(name)] == ["PFI.time", "days_to_birth", "relapse"]

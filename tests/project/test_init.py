@@ -1,0 +1,167 @@
+"""`mcti init` on the forms of one simulated cohort, up to a data contract that DVC ran. The truth is the simulation."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from mcti import params
+from mcti.cohort import tables
+from mcti.errors import DataError, UsageError
+from mcti.project import init as projects
+from mcti.project.clinical import Answers
+from mcti.project.examples import EXAMPLES
+from mcti.project.proposal import Sources
+from mcti.steps.ingest import ingest
+from tests.project.cohorts import FORMS, canonical, cohort
+
+BIN = Path(sys.executable).parent
+
+
+def run(program, *arguments, cwd):
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    command, environment = [str(BIN / program), *arguments], {**os.environ, "PATH": path}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["windows", "in_days", "gdc_tsv", "gdc_json"])
+def test_every_form_reaches_the_data_contract_by_the_proposals(form, tmp_path):
+    """The command, then DVC in the folder that it wrote."""
+    printed = run("mcti", "init", "project", *FORMS[form](tmp_path), "--yes", cwd=tmp_path)
+    assert "80 patients, 32 events" in printed
+    assert "check      " not in printed
+    run("dvc", "repro", "validate", cwd=tmp_path / "project")
+    assert (tmp_path / "project/reports/validation/profile.json").is_file()  # only where the contract holds
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_the_same_cohort_for_ingest(form, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(projects.dvc_program, "run", lambda *_, **__: "")
+    flags = FORMS[form](tmp_path)
+    names = [flag.removeprefix("--") for flag in flags[::2]]
+    result = projects.init(tmp_path / "p", "p", Sources(**dict(zip(names, flags[1::2], strict=True))), Answers())
+    assert result.check == ()
+    monkeypatch.chdir(tmp_path / "p")
+    settings = params.load("params.yaml").ingest
+    ingest(settings.clinical, settings.expression, settings.slides, settings, Path("data/cohort"))
+    truth, genes, _ = cohort()
+    patients = tables.read_patients("data/cohort")
+    assert patients["patient_id"].tolist() == truth["patient_id"].tolist()
+    np.testing.assert_allclose(patients["time_months"], truth["time_months"], atol=0.02)  # days are whole numbers
+    for column in ("event", "is_female", "site", "subtype"):
+        assert patients[column].tolist() == truth[column].tolist()
+    np.testing.assert_allclose(patients["age"], truth["age"], atol=0.1)
+    values = genes.drop(columns="patient_id").to_numpy()
+    expected = np.log2(values + 1) if form == "gdc_json" else values
+    np.testing.assert_allclose(tables.read_expression("data/cohort").to_numpy(), expected, rtol=1e-4)
+
+
+def make(tmp_path, monkeypatch, **answers):
+    monkeypatch.chdir(tmp_path)
+    canonical(tmp_path)
+    monkeypatch.setattr(projects.dvc_program, "run", lambda *_, **__: "")
+    sources = Sources(clinical="clinical.csv", expression="genes.csv", slides="slides.csv")
+    return projects.init(tmp_path / "p", "lung", sources, Answers(**answers))
+
+
+def test_a_second_call_keeps_every_file_and_names_the_edited_ones(tmp_path, monkeypatch):
+    first = make(tmp_path, monkeypatch)
+    assert first.written > 20
+    (tmp_path / "p/params.yaml").write_text("# mine\n")
+    second = make(tmp_path, monkeypatch)
+    assert (second.written, second.kept) == (0, ("params.yaml",))
+    assert "kept as they are: params.yaml" in "\n".join(second.lines())
+    assert (tmp_path / "p/params.yaml").read_text() == "# mine\n"
+
+
+def test_tables_that_ingest_reads_are_used_where_they_are(tmp_path, monkeypatch):
+    make(tmp_path, monkeypatch)
+    tree = yaml.safe_load((tmp_path / "p/params.yaml").read_text(encoding="utf-8"))
+    assert tree["ingest"]["clinical"] == str(tmp_path / "clinical.csv")
+    assert not (tmp_path / "p/data").exists()
+    assert set(tree) == {f.alias or n for n, f in params.Settings.model_fields.items()}
+
+
+def test_stated_values_replace_the_proposals(tmp_path, monkeypatch):
+    make(tmp_path, monkeypatch, endpoint="PFI", covariates=("age",), columns={"subtype": "site"})
+    ingest = params.load(tmp_path / "p/params.yaml").ingest
+    assert (ingest.endpoint, ingest.columns) == ("PFI", {"subtype": "site"})
+    assert params.load(tmp_path / "p/params.yaml").train.architecture.covariates == ("age",)
+
+
+def test_inverted_events_are_a_question(tmp_path, monkeypatch):
+    result = make(tmp_path, monkeypatch, event_values={"0": 1, "1": 0})
+    assert any("event is probably inverted" in question for question in result.check)
+    assert any("--event-confirmed" in question for question in result.check)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda t: t.drop(columns="time_months"), DataError, "no column has a known name of time_months .*--time"),
+        (lambda t: t.assign(event="perhaps"), DataError, "values of unknown meaning: 'perhaps' .*column event"),
+        (lambda t: t.assign(time_months="x"), DataError, "time_months is 'x', not a number"),
+        (
+            lambda t: t.assign(patient_id=[f"P{n}" for n in range(len(t))]),
+            DataError,
+            "no patient of the clinical table",
+        ),
+    ],
+)
+def test_bad_tables_are_one_error_and_nothing_is_written(tmp_path, monkeypatch, change, error, message):
+    monkeypatch.chdir(tmp_path)
+    canonical(tmp_path)
+    change(pd.read_csv("clinical.csv", dtype=str)).to_csv("clinical.csv", index=False)
+    sources = Sources(clinical="clinical.csv", expression="genes.csv", slides="slides.csv")
+    with pytest.raises(error, match=message):
+        projects.init(tmp_path / "p", "lung", sources, Answers())
+    assert not (tmp_path / "p").exists()
+
+
+def test_missing_tables_are_usage_errors(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    canonical(tmp_path)
+    with pytest.raises(UsageError, match="--expression"):
+        projects.init(tmp_path / "p", "lung", Sources(clinical="clinical.csv", slides="slides.csv"), Answers())
+    with pytest.raises(UsageError, match="--features"):
+        projects.init(tmp_path / "p", "lung", Sources(clinical="clinical.csv", expression="genes.csv"), Answers())
+    with pytest.raises(DataError, match="no such file"):
+        projects.init(tmp_path / "p", "lung", Sources(clinical="absent.csv"), Answers())
+
+
+def test_answers_of_the_user_replace_the_proposals(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    canonical(tmp_path)
+    replies = {"end point": "DSS", "scale": "counts", "covariates": "none", "unit": "days"}
+
+    def prompt(question, proposed):
+        return next((reply for word, reply in replies.items() if question.startswith(word)), proposed)
+
+    sources = Sources(clinical="clinical.csv", expression="genes.csv", slides="slides.csv")
+    projects.init(tmp_path / "p", "lung", sources, Answers(), prompt)
+    settings = params.load(tmp_path / "p/params.yaml")
+    assert (settings.ingest.endpoint, settings.ingest.time_unit) == ("DSS", "days")
+    assert (settings.ingest.expression_scale, settings.train.architecture.covariates) == ("counts", ())
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_is_a_valid_project_and_is_printed_without_a_folder(name, tmp_path):
+    result = projects.init_example(tmp_path / "p", name)
+    assert result.check
+    settings = params.load(tmp_path / "p/params.yaml")
+    assert settings.register_.name == EXAMPLES[name][0]["register"]["name"]
+    assert "\n".join(projects.example(name).lines()) + "\n" == (tmp_path / "p/params.yaml").read_text(encoding="utf-8")
+
+
+def test_an_unknown_example_lists_the_known_ones():
+    with pytest.raises(UsageError, match="tcga"):
+        projects.example("tcgaa")
