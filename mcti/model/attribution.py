@@ -115,7 +115,10 @@ def attribute_members(
     *,
     steps: int = 64,
 ) -> dict[str, Attribution]:
-    """`attribute` of each member of an ensemble, in one pass: {name: attribution}; arguments and errors as there."""
+    """`attribute` of each member of an ensemble, in one pass: {name: attribution}.
+
+    patches (N, F), genes (G,), other arguments and errors as there.
+    """
     inputs = members.inputs(patches, genes, covariates)
     parts = _attributions(members.net, members.double_net, inputs, has_genes=genes is not None, steps=steps)
     return dict(zip(members.models, parts, strict=True))

@@ -12,6 +12,7 @@ from mcti.redaction import hashed
 from mcti.registry import ensemble_files
 from mcti.registry.priors import PriorFiles
 from mcti.steps import transfer as transfer_module
+from mcti.steps.evaluate import recalibration
 from mcti.steps.pretrain import pretrain
 from mcti.steps.train import train
 from mcti.training import folds as training
@@ -61,6 +62,15 @@ def test_the_folder_has_a_cohort_features_folds_and_one_model_per_fold(pan):
     assert spec["config"]["genes"] == list(factories.GENES)
     assert "sources" not in spec
     assert sorted(spec["digests"]["cohorts"]) == ["one", "two"]
+
+
+def test_the_evaluation_recognises_the_models_of_a_pretraining(pan, tmp_path):
+    out = pan[1]
+    assert recalibration.is_pretrained(out / "models", [0, 1])
+    cohort, features, folds = factories.folders(tmp_path, patients=16)
+    train(cohort, features, folds, factories.settings(workers=1, epochs=1), tmp_path / "models")
+    numbers = read_folds(folds).numbers
+    assert not recalibration.is_pretrained(tmp_path / "models", numbers)
 
 
 def test_a_model_learns_from_the_training_patients_of_its_fold_alone(tmp_path, sources, monkeypatch):

@@ -1,5 +1,6 @@
 """The survival curves before and after their recalibration inside the training parts."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,10 +39,10 @@ def compare(
     }
 
 
-def is_pretrained(models: Location, outcomes: Outcomes) -> bool:
-    """Whether `mcti pretrain` trained the folds; reads the entry `cohorts` of models/fold_<k>/model.json."""
-    files = (storage.join(models, f"fold_{fold.number}", "model.json") for fold in outcomes.folds)
-    return any("cohorts" in storage.read_json(file) for file in files if storage.exists(file))
+def is_pretrained(models: Location, folds: Sequence[int]) -> bool:
+    """Whether `mcti pretrain` trained the folds; reads the digests of the cohorts in models/fold_<k>/model.json."""
+    files = (storage.join(models, f"fold_{number}", "model.json") for number in folds)
+    return any("cohorts" in storage.read_json(file).get("digests", {}) for file in files if storage.exists(file))
 
 
 def _metrics(outcomes: Outcomes, side: Predictions, usable: FloatArray, draws: Draws) -> dict[str, Any]:

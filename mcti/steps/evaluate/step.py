@@ -122,7 +122,7 @@ def evaluate(  # noqa: PLR0913  (a step: inputs, params, out, options)
         recalibration=recalibration.compare(models, outcomes, mcti, numbers.horizons, params),
         attribution={} if shares is None else shares.as_dict(),
         search=_search(models, split),
-        pretrained=recalibration.is_pretrained(models, outcomes),
+        pretrained=recalibration.is_pretrained(models, split.numbers),
     )
     removed = excluded.read(tables.read_info(cohort), list(cohort_patients["patient_id"]), folds, split)
     insights = replace(

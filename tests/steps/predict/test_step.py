@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import weakref
 
 import h5py
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 
 from mcti.cohort import tables
-from mcti.dataset.loading import load_dataset
+from mcti.dataset.loading import CohortTables, load_dataset
 from mcti.errors import DataError, UsageError
 from mcti.params import PredictParams
 from mcti.registry import ensemble_files
@@ -211,6 +212,24 @@ def test_one_process_or_several_one_patient_or_many_give_the_same_bits(world, tm
         params = PredictParams(workers=workers)
         predict(str(root / "models"), cohort, features, params, tmp_path / f"{workers}.csv")
     assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
+
+
+def test_the_features_of_one_patient_are_in_memory_at_a_time(world, tmp_path, monkeypatch):
+    """Memory does not grow with the number of patients: the features of the patients before are freed."""
+    root, cohort, features = world
+    bags, most = [], []
+    load = CohortTables.load
+
+    def counted(tables_read, patients):
+        data = load(tables_read, patients)
+        bags.extend(weakref.ref(bag.patches) for bag in data.bags.values() if bag.patches is not None)
+        most.append(sum(bag() is not None for bag in bags))
+        return data
+
+    monkeypatch.setattr(CohortTables, "load", counted)
+    predict(str(root / "models"), cohort, features, PredictParams(workers=1), tmp_path / "o.csv")
+    assert len(bags) > 15
+    assert max(most) <= 2  # the one just read, and the one whose name the loop still holds
 
 
 def test_the_tables_are_read_once_for_any_number_of_jobs(world, tmp_path, monkeypatch):
