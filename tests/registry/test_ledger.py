@@ -91,6 +91,31 @@ def test_every_corruption_of_every_byte_of_every_entry_is_detected(position, how
     assert ledger.parse(body, "s3://b/entry") == entries[position]
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"version": 1', b'"version": "1"'),
+        (b'"version": 1', b'"version": 1.0'),
+        (b"1e-05", b"1e-5"),
+        (b"1e-05", b"0.00001"),
+        (b"0.25", b"0.250"),
+        (b"0.25", b"2.5e-1"),
+        (b'"a": 1,\n    "b": 2', b'"b": 2,\n    "a": 1'),
+        (b'"a": 1,', b'"a": 1,\n    "a": 1,'),
+        ("\u00e9".encode(), b"\\u00e9"),
+    ],
+)
+def test_the_same_values_in_other_bytes_are_an_edit(old, new):
+    text = 'caf\u00e9 "\\ \n\x01\x7f\u2028'
+    evidence = {"a": 1, "b": 2, "tiny": 0.00001, "quarter": 0.25, "text": text, "none": [], "e": {}}
+    entry = chain(1)[0].model_copy(update={"evidence": evidence}).with_hash()
+    body = ledger.to_bytes(entry)
+    assert ledger.parse(body, "s3://b/entry") == entry
+    assert old in body
+    with pytest.raises(DataError, match=r"its bytes are not as they were written|not a ledger entry"):
+        ledger.parse(body.replace(old, new, 1), "s3://b/entry")
+
+
 def test_a_clock_that_was_set_back_is_a_fault():
     entries = chain(2)
     entries[1] = entries[1].model_copy(update={"time": "2025-12-31T00:00:00+00:00"}).with_hash()

@@ -107,9 +107,8 @@ def promote(
         policy.require_candidate(client, challenger, verified, policy_of_site)
         signatures = policy.trusted_approvals(client, challenger, verified, policy_of_site)
         evaluation = _evaluate(challenger, champion, entries, params, signatures, Path(scratch))
-        record = _circumstances(challenger, params)
-        if looser:
-            record |= {"looser": looser, "override_reason": reason}
+        override = {"looser": looser, "override_reason": reason} if looser else {}
+        record = _circumstances(challenger, params) | override
         sign = _signing(client, challenger, signer, policy_of_site)
         entry = None if dry_run else _decide(client, entries, challenger, evaluation, record, sign)
     _raise_unless_promoted(evaluation, name, number)
