@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from benchmarks import model_throughput, slides_memory
 from benchmarks.model_transport import tokens_cost
+from benchmarks.peer_mcti import PeerMCTI
 from mcti.model.network import MCTI
 from mcti.model.transport import sinkhorn
 from mcti.slides import probe
@@ -137,7 +138,7 @@ def _step(net: MCTI, inputs: tuple[Tensor, ...]) -> Callable[[], Tensor]:
     return lambda: model_throughput.step(net, (inputs[0], inputs[1], inputs[2]))
 
 
-def _peer_step(net: model_throughput.PeerMCTI, inputs: tuple[Tensor, ...]) -> Callable[[], Tensor]:
+def _peer_step(net: PeerMCTI, inputs: tuple[Tensor, ...]) -> Callable[[], Tensor]:
     return lambda: model_throughput.peer_step(net, (inputs[0], inputs[1], inputs[2]))
 
 
@@ -186,7 +187,8 @@ class Encoder(nn.Module):
 def encoder(sizes: Sizes, device: torch.device, slide: Path | None) -> Line:
     """Tiles/s from the slide to the vectors, after one batch for the compiler; also for reading alone."""
     torch.manual_seed(0)
-    net = Encoder(sizes.tokens_width, sizes.depth).eval().to(device, torch.bfloat16, memory_format=torch.channels_last)
+    net = Encoder(sizes.tokens_width, sizes.depth).eval().to(device, torch.bfloat16)
+    net.patches.weight.data = net.patches.weight.data.contiguous(memory_format=torch.channels_last)
     run = torch.compile(net) if device.type == "cuda" else net
     with tempfile.TemporaryDirectory() as folder:
         path = slide or Path(folder, "painted.svs")
@@ -226,14 +228,19 @@ def couplings(sizes: Sizes, device: torch.device, rounds: int) -> Line:
     """Plans of mcti and of POT's `solve_batch` in the same dtype, on the same device."""
     cost = tokens_cost(sizes.couplings, sizes.points, 1.0).double().to(device)
     mass = torch.full(cost.shape[:2], 1 / cost.shape[1], dtype=torch.float64, device=device)
-    works = {
+    works: dict[str, Callable[[], Tensor]] = {
         "mcti": lambda: sinkhorn(cost, entropy=0.1, tolerance=1e-6).coupling,
-        "POT": lambda: ot.solve_batch(cost, 0.1, mass, mass, max_iter=1000, tol=1e-9, grad="detach").plan,
+        "POT": lambda: _pot(cost, mass),
     }
     plans = {name: work() for name, work in works.items()}
     seconds = {name: median(work, rounds, device) for name, work in works.items()}
     ratio = f"{seconds['mcti']:.3f} s, POT {seconds['POT']:.3f} s ({seconds['POT'] / seconds['mcti']:.1f}x)"
     return Line(f"sinkhorn on {device.type}", ratio, difference(plans["mcti"], plans["POT"]))
+
+
+def _pot(cost: Tensor, mass: Tensor) -> Tensor:
+    plan: Tensor = ot.solve_batch(cost, 0.1, mass, mass, max_iter=1000, tol=1e-9, grad="detach").plan
+    return plan
 
 
 def median(work: Callable[[], Tensor], rounds: int, device: torch.device) -> float:

@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
@@ -38,13 +38,17 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: file name without suffix, title, text alternative, SVG document, PNG bytes (150 dpi)."""
+    """One figure: file name without suffix, title, text alternative, SVG document, PNG bytes (150 dpi).
+
+    drawing     the figure of matplotlib
+    """
 
     name: str
     title: str
     alt: str
     svg: str
     png: bytes
+    drawing: Any = field(default=None, repr=False, compare=False)
 
     def inline(self) -> str:
         """The SVG element for an HTML page; text and axes take the text colour of the page."""
@@ -95,4 +99,4 @@ def finish(name: str, title: str, alt: str, axes: Sequence[Any]) -> Figure:
     figure, png = axes[0].figure, io.BytesIO()
     svg = to_svg(figure)
     figure.savefig(png, format="png", dpi=150, transparent=False, facecolor="white", metadata={"Software": None})
-    return Figure(name, title, alt, svg, png.getvalue())
+    return Figure(name, title, alt, svg, png.getvalue(), figure)

@@ -196,11 +196,12 @@ def test_the_python_example_runs_on_a_small_cohort(tmp_path, monkeypatch):
     )
     monkeypatch.chdir(tmp_path)
     (block,) = blocks(text_of("docs/python-api.md"), "python")
-    assert len(block.replace("\n\n", "\n").splitlines()) == 10
+    assert len(block.replace("\n\n", "\n").splitlines()) == 12
     names: dict[str, object] = {}
     exec(block, names)
-    assert names["result"].patients == 60
-    assert 0 <= names["result"].c_index <= 1
+    assert names["evaluation"].result.patients == 60
+    assert 0 <= names["evaluation"].result.c_index <= 1
+    assert (tmp_path / "kaplan_meier.png").stat().st_size > 10_000
     assert sorted(path.name for path in (tmp_path / "notebook").iterdir()) == [
         "cohort",
         "evaluation",

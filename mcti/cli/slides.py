@@ -11,13 +11,15 @@ from mcti.cli.options import OutFile, OutFolder
 group = typer.Typer()
 features_group = typer.Typer(help="Import, export and merge feature sets.")
 
-FormatName = Annotated[str, typer.Option("--format", metavar="NAME", help="Format: trident | clam | stamp | pt.")]
+FormatName = Annotated[
+    str, typer.Option("--format", metavar="NAME", help="Format: trident | clam | stamp | pt | anndata.")
+]
 ImportFormat = Annotated[
     str,
     typer.Option(
         "--format",
         metavar="NAME",
-        help="Format: trident | clam | stamp | slide2vec | pt | h5 | npy | parquet.",
+        help="Format: trident | clam | stamp | slide2vec | pt | h5 | npy | parquet | anndata.",
     ),
 ]
 Mpp = Annotated[

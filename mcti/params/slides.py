@@ -27,7 +27,7 @@ class TissueParams(Params):
 class ImportParams(Params):
     """Ready-made features of another tool. `unknown` states that a value is not known: then it is not compared."""
 
-    format: Literal["trident", "clam", "stamp", "slide2vec", "pt", "h5", "npy", "parquet"] = Field(
+    format: Literal["trident", "clam", "stamp", "slide2vec", "pt", "h5", "npy", "parquet", "anndata"] = Field(
         description="layout of the files (docs/slides.md)"
     )
     path: str = Field(min_length=1, description="file or folder of the set: path, s3:// or dvc+s3:// address")

@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from mcti import storage
 from mcti.errors import DataError, UsageError, did_you_mean
 from mcti.slides import features, hdf5
-from mcti.slides.feature_sets import clam, entries, plain, slide2vec, stamp, tables, trident
+from mcti.slides.feature_sets import anndata_files, clam, entries, plain, slide2vec, stamp, tables, trident
 from mcti.slides.feature_sets.entries import SetEntry
 from mcti.slides.features import TileBlock
 from mcti.slides.portable import PATCH, PATIENT, SLIDE, PortableFeatures
 from mcti.storage import Location
 
-FORMATS = ("trident", "clam", "stamp", "slide2vec", "pt", "h5", "npy", "parquet")
+FORMATS = ("trident", "clam", "stamp", "slide2vec", "pt", "h5", "npy", "parquet", "anndata")
 """Formats that are imported."""
 WITH_TILING = ("clam", "slide2vec")
 """Formats whose tiling is in a folder of its own."""
-EXPORT_FORMATS = ("trident", "clam", "stamp", "pt")
+EXPORT_FORMATS = ("trident", "clam", "stamp", "pt", "anndata")
 _GRID = (
     *("name", "patch_size", "patch_size_level0", "level0_magnification", "target_magnification", "overlap"),
     *("level0_width", "level0_height"),
@@ -54,7 +54,8 @@ def find_entries(source: Path, format_name: str, coordinates: Path | None = None
         return {"clam": clam.find, "slide2vec": slide2vec.find}[format_name](source, coordinates)
     if format_name in plain.SUFFIXES:
         return plain.find(source, format_name)
-    return {"trident": trident.find, "stamp": stamp.find, "parquet": tables.find}[format_name](source)
+    finders = {"trident": trident.find, "stamp": stamp.find, "parquet": tables.find, "anndata": anndata_files.find}
+    return finders[format_name](source)
 
 
 def write_slide(slide: PortableFeatures, folder: Path, format_name: str) -> None:
@@ -64,7 +65,8 @@ def write_slide(slide: PortableFeatures, folder: Path, format_name: str) -> None
     Raises UsageError for an unknown format.
     """
     check_format(format_name, EXPORT_FORMATS)
-    {"trident": _to_trident, "clam": _to_clam, "stamp": _to_stamp, "pt": _to_pt}[format_name](slide, folder)
+    writers = {"trident": _to_trident, "clam": _to_clam, "stamp": _to_stamp, "pt": _to_pt}
+    writers.get(format_name, anndata_files.write_file)(slide, folder)
 
 
 def from_store(location: Location) -> PortableFeatures:
