@@ -34,7 +34,7 @@ from mcti.concordance import harrell_c
 from mcti.evaluation import baselines
 from mcti.model import cox
 from mcti.training import cox_transfer, fit_cox_branch, folds
-from mcti.training.cox_design import Scaled
+from mcti.training.cox_design import Ratios, Scaled
 from mcti.training.cox_inputs import cox_inputs
 from mcti.training.cox_transfer import Part
 
@@ -97,7 +97,7 @@ def measure(data: Path, name: str, events: int, draw: int) -> dict[str, tuple[fl
     return {method: _figures(tested, score) for method, score in scores.items()}
 
 
-def plain(target: Part, sources: Sequence[Part], weight: float = 0.25, penalty: float = 1000.0) -> cox_transfer.Ratios:
+def plain(target: Part, sources: Sequence[Part], weight: float = 0.25, penalty: float = 1000.0) -> Ratios:
     """Log hazard ratios of the joint ridge fit of all columns, along their 500 first principal axes (not whitened)."""
     known = torch.stack([part.tables["genes"].std(0) > 0 for part in (target, *sources)]).all(0)
     factors = {"genes": known.double(), "slides": torch.ones(1).double(), "covariates": torch.full((1,), 10.0).double()}
@@ -114,7 +114,7 @@ def plain(target: Part, sources: Sequence[Part], weight: float = 0.25, penalty: 
     return {name: part * factors[name] * scaled[0].factors[name] for name, part in named}
 
 
-def _score(part: Part, ratios: cox_transfer.Ratios) -> FloatArray:
+def _score(part: Part, ratios: Ratios) -> FloatArray:
     return sum((table @ ratios[name] for name, table in part.tables.items()), torch.zeros(1)).numpy()
 
 

@@ -126,7 +126,7 @@ def _sample(genes: pd.DataFrame, where: str) -> FloatArray:
 
 
 def parquet(table: pd.DataFrame, path: Path) -> None:
-    """Write a converted table (patients, genes + 1): patient_id as text, genes as float32."""
+    """Write a converted table (n, 1 + g) of n patients: patient_id as text, g genes as float32 in their own unit."""
     numbers = table.drop(columns="patient_id").apply(pd.to_numeric).astype(np.float32)
     numbers.insert(0, "patient_id", table["patient_id"].astype(str))
     numbers.to_parquet(path, index=False)
