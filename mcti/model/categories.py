@@ -7,11 +7,9 @@ has no column: all columns are missing and become the training mean, and the ind
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from mcti.arrays import FloatArray
 from mcti.errors import DataError
 
 CovariateValue = float | str | None
@@ -115,15 +113,15 @@ def encoded_row(values: Mapping[str, CovariateValue], inputs: Sequence[ClinicalI
 
 def level_columns(
     patients: Sequence[Mapping[str, CovariateValue]], inputs: Sequence[ClinicalInput]
-) -> dict[str, FloatArray]:
-    """The columns (n,) of the categorical covariates among `inputs`: 1, 0, or NaN where missing or unseen in training.
+) -> dict[str, list[float]]:
+    """The columns (n values each) of the categorical covariates among `inputs`: 1, 0, or NaN where missing or unseen.
 
     patients  n patients: level by name
     """
-    columns: dict[str, FloatArray] = {}
+    columns: dict[str, list[float]] = {}
     for one in (one for one in inputs if isinstance(one, Category)):
-        rows = np.array([one.encode(patient.get(one.name)) for patient in patients], dtype=np.float64)
-        columns |= dict(zip(one.columns, rows.reshape(-1, len(one.columns)).T, strict=True))
+        rows = [one.encode(patient.get(one.name)) for patient in patients]
+        columns |= {name: [row[number] for row in rows] for number, name in enumerate(one.columns)}
     return columns
 
 

@@ -379,7 +379,8 @@ def column_values(patients: Sequence[Patient], genes: Sequence[str], inputs: Seq
             means[row], count[row] = rows.mean(axis=0), len(rows)
             spread[row] = rows.std(axis=0).mean()
     names = sorted({name for patient in patients for name in patient.covariates})
-    levels = level_columns([patient.categories for patient in patients], inputs)
+    columns = level_columns([patient.categories for patient in patients], inputs)
+    levels = {name: np.array(values, dtype=np.float64) for name, values in columns.items()}
     measures = sorted({name for patient in patients for name in patient.quality})
     quality = {name: np.array([patient.quality.get(name, np.nan) for patient in patients]) for name in measures}
     return {
