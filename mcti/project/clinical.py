@@ -8,7 +8,7 @@ import pandas as pd
 from mcti.cohort.layouts import site_from_barcode
 from mcti.cohort.raw_tables import is_missing
 from mcti.errors import DataError, did_you_mean
-from mcti.project import coding, column_names
+from mcti.project import clinical_cells, coding, column_names
 from mcti.project.coding import EventCoding, Guess
 from mcti.project.foreign_tables import ForeignTable
 
@@ -42,6 +42,7 @@ class ClinicalProposal:
     table       the table to be written in place of the source; None: the source can be used as it is
     changes     what `table` changes, for the user
     questions   what is not certain, each with the flag that answers it
+    masked_ages     {cell: years} of ages such as `>89`, for `ingest.age_values`
     """
 
     columns: dict[str, str]
@@ -54,6 +55,7 @@ class ClinicalProposal:
     table: pd.DataFrame | None
     changes: tuple[str, ...]
     questions: tuple[str, ...]
+    masked_ages: Mapping[str, float]
 
 
 def propose(source: ForeignTable, answers: Answers) -> ClinicalProposal:
@@ -63,7 +65,10 @@ def propose(source: ForeignTable, answers: Answers) -> ClinicalProposal:
     """
     frame, changes = _first_row_per_patient(source.frame, source.differences)
     columns = _columns(frame, source.where, answers)
+    frame, sample_changes = clinical_cells.patients_of_samples(frame, columns["patient_id"])
     frame, time_changes = _with_gdc_times(frame, columns)
+    frame, cell_changes = _with_clean_cells(frame, columns)
+    clinical_cells.check_thousands(frame, columns["time_months"], columns["patient_id"], source.where)
     frame, sex_changes, questions = _with_flags(frame, columns, answers.columns)
     frame, added = _with_required(frame, columns)
     unit = _unit(frame, columns, answers)
@@ -72,7 +77,11 @@ def propose(source: ForeignTable, answers: Answers) -> ClinicalProposal:
                      "--time-unit"]  # fmt: skip
     events = _events(frame, columns["event"], source.where, answers)
     covariates, read = _covariates(frame, columns, answers)
-    changes = (*changes, *time_changes, *sex_changes, *added)
+    changes = (*changes, *sample_changes, *time_changes, *cell_changes, *sex_changes, *added)
+    ages = clinical_cells.masked_ages(frame[columns["age"]]) if "age" in columns else {}
+    if ages:
+        questions = [*questions, f"masked ages are taken as {', '.join(f'{k} = {v:g}' for k, v in ages.items())}: "
+                     "ingest.age_values in params.yaml"]  # fmt: skip
     return ClinicalProposal(
         columns={name: column for name, column in columns.items() if name != column},
         unit=unit,
@@ -84,6 +93,7 @@ def propose(source: ForeignTable, answers: Answers) -> ClinicalProposal:
         table=frame if changes else None,
         changes=changes,
         questions=tuple(questions),
+        masked_ages=ages,
     )
 
 
@@ -112,6 +122,8 @@ def _columns(frame: pd.DataFrame, where: str, answers: Answers) -> dict[str, str
     for name in ("patient_id", "time_months", "event"):
         if name not in columns:
             hint = f"name it: {FLAGS[name]} COLUMN; the columns are {', '.join(map(str, frame.columns[:12]))}"
+            if name == "time_months" and (dates := clinical_cells.date_columns(frame)):
+                hint = clinical_cells.dates_hint(dates)
             raise DataError(f"no column has a known name of {name}", where, hint)
     return columns
 
@@ -126,6 +138,11 @@ def _with_gdc_times(frame: pd.DataFrame, columns: dict[str, str]) -> tuple[pd.Da
     columns["time_months"] = "follow_up_days"
     days = frame[death].where(~frame[death].map(is_missing), frame[last])
     return frame.assign(follow_up_days=days), (f"follow_up_days: {death} where known, else {last}",)
+
+
+def _with_clean_cells(frame: pd.DataFrame, columns: dict[str, str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    names = [columns[name] for name in ("time_months", "event", "age", "is_female") if name in columns]
+    return clinical_cells.without_unknown(frame, names)
 
 
 def _with_flags(
@@ -148,7 +165,8 @@ def _with_flags(
             changes.append(f"is_female: {sex} as 1 and 0 ({read[1]})")
     age = columns.get("age")
     if age is not None and len(years := coding.numbers(frame[age])) and float(pd.Series(years).median()) > 150:
-        frame = frame.assign(age=[f"{float(a) / _DAYS_PER_YEAR:.2f}" if a else "" for a in frame[age]])
+        in_years = pd.to_numeric(frame[age], errors="coerce") / _DAYS_PER_YEAR
+        frame = frame.assign(age=in_years.map("{:.2f}".format).where(in_years.notna(), frame[age]))
         columns["age"] = "age"
         changes.append(f"age: {age} in years (it is in days)")
     return frame, tuple(changes), questions
@@ -186,8 +204,14 @@ def _events(frame: pd.DataFrame, column: str, where: str, answers: Answers) -> E
                             tuple(v for v in events.counts if v not in stated))  # fmt: skip
     if events.unknown or not events.values:
         values = ", ".join(repr(value) for value in events.unknown[:4]) or "none"
-        hint = "state the meaning of each value: --event-value dead=1 --event-value alive=0, or another column: --event"
+        hint = (
+            "state the meaning of each value: --event-value dead=1 --event-value alive=0, or another column: --event; "
+        )
+        hint += "an empty cell excludes the patient"
         raise DataError(f"values of unknown meaning: {values}", f"{where}, column {column}", hint)
+    if not any(events.values.values()):
+        hint = "name another column of events: --event, or the meaning of its values: --event-value"
+        raise DataError(f"no patient has an event: {events.text()}", f"{where}, column {column}", hint)
     return events
 
 

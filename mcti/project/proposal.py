@@ -112,6 +112,7 @@ def _canonical(name: str, inputs: Sources, answers: Answers) -> _Draft:
     ingest |= {"event_confirmed": True} if answers.event_confirmed else {}
     ingest |= {"columns": read.columns} if read.columns else {}
     ingest |= {"event_values": read.events.needed()} if read.events.needed() else {}
+    ingest |= {"age_values": dict(read.masked_ages)} if read.masked_ages else {}
     settings = _settings(name, ingest, inputs, features, read.read_by_network)
     reasons = {
         "ingest.time_unit": read.unit.reason,
