@@ -78,6 +78,23 @@ def _of_endpoint(canonical: str, endpoint: str | None) -> tuple[str, ...]:
     return tuple(word + end for word in words for end in ends.get(canonical, ()))
 
 
+def of_endpoint(columns: Iterable[str], endpoint: str) -> dict[str, str]:
+    """The columns of times and events whose names state this end point: {canonical column: column}."""
+    by_plain = {plain(column): column for column in reversed(list(columns))}
+    found: dict[str, str] = {}
+    for canonical in ("time_months", "event"):
+        names = (name for name in _of_endpoint(canonical, endpoint) if name in by_plain)
+        if (name := next(names, None)) is not None:
+            found[canonical] = by_plain[name]
+    return found
+
+
+def is_of_another(column: str, endpoint: str) -> bool:
+    """Whether the name states an end point that is not this one."""
+    stated = {ENDPOINTS[word] for word in plain(column).split("_") if word in ENDPOINTS}
+    return bool(stated) and endpoint not in stated
+
+
 def endpoint_of(*columns: str) -> str:
     """The end point that the first of these names states; OS where none does."""
     words = [word for column in columns for word in plain(column).split("_")]
