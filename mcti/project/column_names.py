@@ -81,12 +81,12 @@ def _of_endpoint(canonical: str, endpoint: str | None) -> tuple[str, ...]:
 def of_endpoint(columns: Iterable[str], endpoint: str) -> dict[str, str]:
     """The columns of times and events whose names state this end point: {canonical column: column}."""
     by_plain = {plain(column): column for column in reversed(list(columns))}
-    found: dict[str, str] = {}
+    sources: dict[str, str] = {}
     for canonical in ("time_months", "event"):
         names = (name for name in _of_endpoint(canonical, endpoint) if name in by_plain)
         if (name := next(names, None)) is not None:
-            found[canonical] = by_plain[name]
-    return found
+            sources[canonical] = by_plain[name]
+    return sources
 
 
 def is_of_another(column: str, endpoint: str) -> bool:

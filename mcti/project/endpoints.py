@@ -30,17 +30,17 @@ def find(columns: Iterable[str], stated: Stated, where: str) -> dict[str, Outcom
     Raises DataError when an end point has no column of times or of events.
     """
     columns = list(columns)
-    found: dict[str, Outcome] = {}
+    named: dict[str, Outcome] = {}
     for name, outcome in stated.items():
         if outcome is not None:
             for column in (outcome.time, outcome.event):
                 if column not in columns:
                     what = f"column {column!r} of --endpoint {name} is missing"
                     raise DataError(what, where, did_you_mean(column, columns))
-            found[name] = outcome
-    used = {column for outcome in found.values() for column in (outcome.time, outcome.event)}
+            named[name] = outcome
+    used = {column for outcome in named.values() for column in (outcome.time, outcome.event)}
     rest = [column for column in columns if column not in used]
-    return {name: found.get(name) or _by_name(rest, name, where) for name in stated}
+    return {name: named.get(name) or _by_name(rest, name, where) for name in stated}
 
 
 def _by_name(columns: list[str], name: str, where: str) -> Outcome:
@@ -99,8 +99,8 @@ def one_coding(
 ) -> tuple[pd.DataFrame, dict[str, Outcome], dict[str, int], tuple[str, ...]]:
     """One meaning of each value for all end points: `ingest.event_values` has only one.
 
-    Where a value has two meanings (1 and 2 beside 0 and 1), the columns whose coding is not 0 and 1 are converted.
-    Returns the table, the columns, the values for `ingest.event_values`, and what was converted.
+    Where a value has two meanings (1 and 2 in one column, 0 and 1 in another), the columns whose coding is not 0 and 1
+    are converted. Returns the table, the columns, the values for `ingest.event_values`, and what was converted.
     """
     needed = {value: meaning for one in codings.values() for value, meaning in one.needed().items()}
     if all(needed.get(value, meaning) == meaning for one in codings.values() for value, meaning in one.values.items()):

@@ -107,7 +107,7 @@ def _answered_proposal(name: str, inputs: Sources, answers: Answers, folder: Pat
 
 
 def _answered(proposal: Proposal, inputs: Sources, answers: Answers, prompt: Prompt) -> tuple[Sources, Answers]:
-    """The answers of the user to what was proposed; values that the user stated by flags are not asked again."""
+    """The answers of the user to what was proposed; values that the user stated by flags are not requested again."""
     for line in (*proposal.lines, *(f"check      {question}" for question in proposal.questions)):
         prompt(line, "")
     ingest = proposal.settings["ingest"]

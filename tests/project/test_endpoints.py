@@ -1,4 +1,4 @@
-"""Several end points of one clinical table: columns, one unit, one coding. The expected values are computed by hand."""
+"""Several end points of one clinical table: columns, one unit, one coding."""
 
 import pandas as pd
 import pytest
@@ -15,11 +15,11 @@ def text(**columns):
 
 
 def test_columns_are_found_by_name_and_general_names_are_those_of_overall_survival():
-    found = endpoints.find(COLUMNS, {"PFI": None, "OS": None, "DSS": Outcome("relapse_at", "relapsed")}, "t.csv")
-    assert found == {
+    outcomes = endpoints.find(COLUMNS, {"PFI": None, "OS": None, "DSS": Outcome("relapse_at", "relapsed")}, "t.csv")
+    assert outcomes == {
         "PFI": Outcome("PFI.time", "PFI"), "OS": Outcome("time", "event"), "DSS": Outcome("relapse_at", "relapsed")
     }  # fmt: skip
-    assert list(found) == ["PFI", "OS", "DSS"]
+    assert list(outcomes) == ["PFI", "OS", "DSS"]
 
 
 @pytest.mark.parametrize(

@@ -251,22 +251,22 @@ def test_sex_as_numbers_is_a_question_that_a_flag_answers(codes, tmp_path, monke
     assert covariates == ("age", "is_female")
 
 
-def test_the_question_about_sex_has_an_answer_and_wrong_answers_are_asked_again(tmp_path, monkeypatch):
+def test_the_question_about_sex_has_an_answer_and_wrong_answers_are_requested_again(tmp_path, monkeypatch):
     sources = sex_as(tmp_path, monkeypatch, {"1": "2", "0": "1"})
-    asked = []
+    questions = []
     replies = {
         "'2'": ["woman", "female", "female"], "'1'": ["male", "male"], "scale": ["log", "log2"],
         "covariates of": ["agee", "age,is_female"], "end point": ["none", "XY", "OS"],
     }  # fmt: skip
 
     def prompt(question, proposed):
-        asked.append(question)
+        questions.append(question)
         return next((r.pop(0) for start, r in replies.items() if question.startswith(start) and r), proposed)
 
     assert projects.init(tmp_path / "p", "lung", sources, Answers(), prompt).check == ()
-    assert "'woman' is none of female, male, missing" in asked
-    assert any(line.startswith("error ") and "column 'agee'" in line and "age" in line for line in asked)
-    assert "XY: none of OS, DSS, DFI, PFI, DMFS" in asked
+    assert "'woman' is none of female, male, missing" in questions
+    assert any(line.startswith("error ") and "column 'agee'" in line and "age" in line for line in questions)
+    assert "XY: none of OS, DSS, DFI, PFI, DMFS" in questions
     values, covariates = ingested_sex(tmp_path)
     assert values.tolist() == cohort()[0]["is_female"].tolist()
     assert covariates == ("age", "is_female")
