@@ -1,6 +1,7 @@
 """Cells of a foreign clinical table that `ingest` refuses or misreads: unknown values, dates, thousands, barcodes."""
 
 import re
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -80,3 +81,9 @@ def masked_ages(cells: "pd.Series[str]") -> dict[str, float]:
 def _smallest(match: "re.Match[str]") -> float:
     sign, bound, open_end = match.groups()
     return float(open_end) if open_end else float(bound) + (sign == ">")
+
+
+def age_questions(ages: Mapping[str, float]) -> tuple[str, ...]:
+    """The question of masked ages."""
+    shown = ", ".join(f"{cell} = {years:g}" for cell, years in ages.items())
+    return (f"masked ages are taken as {shown}: ingest.age_values in params.yaml",) if ages else ()

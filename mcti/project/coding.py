@@ -69,6 +69,8 @@ UNKNOWN = frozenset(("unknown", "unbekannt", "not known", "not recorded", "?", "
 _FLAGS = frozenset(("0", "1", "0.0", "1.0", "yes", "no", "true", "false", "y", "n", "ja", "nein", "j"))
 _INVERSE = re.compile(r"(^|_)(cens|alive|living|survived)")
 FEMALE, MALE = frozenset(("female", "f", "woman", "w", "weiblich")), frozenset(("male", "m", "man", "männlich"))
+SEX_MEANINGS = {"female": "1", "male": "0", "missing": ""}
+"""Word of the user -> cell of the column is_female."""
 _LONGEST_MONTHS = 600.0  # fifty years: a longer follow-up is in days
 _LONGEST_YEARS = 30.0
 _TPM_SUM = 1e6
@@ -150,17 +152,23 @@ def event_coding(column: str, cells: "pd.Series[str]") -> EventCoding:
     return EventCoding(meaning, counts, tuple(value for value in counts if value not in meaning))
 
 
-def female_flags(column: str, cells: "pd.Series[str]") -> tuple["pd.Series[str]", str] | None:
-    """A column of sex as 1 (female), 0 and empty, and its reading; None where the values are ambiguous."""
+def female_flags(
+    column: str, cells: "pd.Series[str]", stated: Mapping[str, str] | None = None
+) -> tuple["pd.Series[str]", str] | None:
+    """A column of sex as 1 (female), 0 and empty, and its reading; None where the values are ambiguous.
+
+    stated  {value in lower case: "1", "0" or ""} of the user
+    """
     folded = cells.str.strip().str.casefold()
     filled = set(folded[~folded.map(is_missing)])
-    if filled <= FEMALE | MALE:
-        flags = folded.map(lambda cell: "1" if cell in FEMALE else "0" if cell in MALE else "")
+    known = dict.fromkeys(FEMALE, "1") | dict.fromkeys(MALE, "0") | dict(stated or {})
+    if filled <= set(known):
+        flags = folded.map(lambda cell: known.get(cell, ""))
         return flags, f"{int((flags == '1').sum())} female, {int((flags == '0').sum())} male"
-    if plain(column) in ("male", "is_male") and filled <= _FLAGS:
+    if not stated and plain(column) in ("male", "is_male") and filled <= _FLAGS:
         flags = folded.map(lambda cell: "" if is_missing(cell) else str(int(cell not in OBSERVED | {"1.0"})))
         return flags, f"{int((flags == '1').sum())} female, {int((flags == '0').sum())} male"
-    if "female" in plain(column) and filled <= {"0", "1", "0.0", "1.0"}:
+    if not stated and "female" in plain(column) and filled <= {"0", "1", "0.0", "1.0"}:
         count = int(folded.isin({"1", "1.0"}).sum())
         return cells, f"{count} female, {len(filled) and int(folded.isin({'0', '0.0'}).sum())} male"
     return None

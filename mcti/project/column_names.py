@@ -91,6 +91,22 @@ def _of_endpoint(canonical: str, endpoint: str | None) -> tuple[str, ...]:
     return tuple(word + end for word in words for end in ends.get(canonical, ()))
 
 
+def of_endpoint(columns: Iterable[str], endpoint: str) -> dict[str, str]:
+    """The columns of times and events whose names state this end point: {canonical column: column}."""
+    by_plain = {plain(column): column for column in reversed(list(columns))}
+    sources: dict[str, str] = {}
+    for canonical in ("time_months", "event"):
+        names = (name for name in _of_endpoint(canonical, endpoint) if name in by_plain)
+        if (name := next(names, None)) is not None:
+            sources[canonical] = by_plain[name]
+    return sources
+
+
+def is_of_another(column: str, endpoint: str) -> bool:
+    """Whether the name states an end point that is not this one."""
+    return _stated_endpoint(column) not in (None, endpoint)
+
+
 def endpoint_of(*columns: str) -> str:
     """The end point that the first of these names states; OS where none does."""
     stated = [name for column in columns if (name := _stated_endpoint(column)) is not None]

@@ -27,7 +27,7 @@ def test_unknown_outcomes_are_missing_and_counted():
     assert proposal.table["event"].tolist() == ["Dead", "", "Alive", ""]
     assert proposal.table["time_days"].tolist() == ["30", "", "700", "45"]
     assert {"event: 2 unknown values as missing", "time_days: 1 unknown values as missing"} <= set(proposal.changes)
-    assert dict(proposal.events.counts) == {"alive": 1, "dead": 1}
+    assert proposal.event_text == "alive = censored (1), dead = observed (1)"
 
 
 @pytest.mark.parametrize("dates", [["2010-01-05", "", "2011-02-03", "2012-01-01"], ["05.01.2010", "1.2.11", "", ""]])

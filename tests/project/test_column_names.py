@@ -50,6 +50,8 @@ def test_the_names_of_the_web_site_of_cbioportal():
     assert (free["time_months"], free["event"]) == ("Disease Free (Months)", "Disease Free Status")
     assert column_names.endpoint_of("Disease Free (Months)", "Disease Free Status") == "DFI"
     assert column_names.endpoint_of("Overall Survival (Months)") == "OS"
+    assert column_names.is_of_another("Disease Free Status", "OS")
+    assert not column_names.is_of_another("Overall Survival Status", "OS")
 
 
 def test_end_point_unit_and_outcomes_by_name():
