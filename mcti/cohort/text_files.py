@@ -60,7 +60,24 @@ def open_text(path: Path, where: str) -> Iterator[tuple[TextIO, list[str]]]:
         except UnicodeDecodeError:
             raise _encoding_error(path, where) from None
         except (gzip.BadGzipFile, EOFError, zlib.error, zipfile.BadZipFile) as error:
-            raise DataError("the archive cannot be unpacked", where, "copy it again, or compress it again") from error
+            raise _archive_error(where) from error
+
+
+def unpacked_bytes(path: Path, where: str) -> bytes:
+    """The bytes of a file, of the one file of a zip archive, or of a file compressed with gzip.
+
+    Raises DataError when an archive cannot be unpacked, or is a workbook.
+    """
+    with storage.translating_os_errors(where):
+        try:
+            with _open_binary(path, where) as binary:
+                return binary.read()
+        except (gzip.BadGzipFile, EOFError, zlib.error, zipfile.BadZipFile) as error:
+            raise _archive_error(where) from error
+
+
+def _archive_error(where: str) -> DataError:
+    return DataError("the archive cannot be unpacked", where, "copy it again, or compress it again")
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def _tasks(settings: Settings, folder: Path, kubeflow: Callable[[], Result]) -> 
     yield Task("clock", 40, lambda: services.check_clock(settings), needed=False)
     yield Task("docker", 20, programs.check_docker, needed=False)
     yield Task("kubectl", 40, programs.check_kubectl, needed=False)
-    yield Task("Kubeflow Pipelines", 60, kubeflow)
+    yield Task("Kubeflow Pipelines", 60, lambda: services.check_kubeflow_address() or kubeflow())
 
 
 def needed_extras(settings: Settings, folder: Path) -> set[str]:

@@ -42,6 +42,9 @@ def check_s3(settings: Settings) -> Iterator[Check]:
         detail = f"none of {', '.join(_S3_VARIABLES)}, cluster.remote and MCTI_LEDGER is set"
         yield Check(name="S3", state="not configured", detail=detail)
         return
+    if fault := _s3_address_fault():
+        yield Check(name="S3", state="failed", detail=fault, hint=f"correct the address in {_S3_VARIABLES[0]}")
+        return
     for bucket, source in (_buckets(settings) or {"": ""}).items():
         yield _check_bucket(bucket, source)
 
@@ -68,6 +71,8 @@ def check_mlflow() -> Check:
     if not rest.supported(uri):
         detail = "an address or a plugin of MLflow's own client, not checked"
         return Check(name="MLflow", state="unknown", detail=detail)
+    if fault := address_fault(uri):
+        return Check(name="MLflow", state="failed", detail=fault, hint="correct MLFLOW_TRACKING_URI")
     server = rest.Server(uri, timeout=SECONDS, retries=0)
     try:
         version = server.send("GET", "/version").text.strip()
@@ -91,6 +96,16 @@ def _check_mlflow_version(uri: str, version: str) -> Check:
     return Check(name="MLflow", state="warning", detail=detail, hint=hint)
 
 
+def check_kubeflow_address() -> Check | None:
+    """A malformed address of Kubeflow Pipelines; None where its server can be requested, or none is named."""
+    address = os.environ.get("KF_PIPELINES_ENDPOINT", "")
+    fault = address_fault(address if "://" in address or not address else f"http://{address}")
+    if not fault:
+        return None
+    hint = "correct KF_PIPELINES_ENDPOINT: http://HOST:PORT"
+    return Check(name="Kubeflow Pipelines", state="failed", detail=fault, hint=hint)
+
+
 def check_postgresql(storage: str | None) -> Check:
     """The PostgreSQL server of search.storage, and whether tables may be created in it."""
     from mcti.training.shared_study import is_shared
@@ -100,8 +115,13 @@ def check_postgresql(storage: str | None) -> Check:
         return Check(name="PostgreSQL", state="not configured", detail=detail)
     import psycopg
     from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
 
-    url = make_url(storage).set(drivername="postgresql")
+    try:
+        url = make_url(storage).set(drivername="postgresql")
+    except (ValueError, ArgumentError):  # the message may contain the password
+        hint = "write postgresql://USER@HOST:PORT/DATABASE in search.storage"
+        return Check(name="PostgreSQL", state="failed", detail="the address is invalid", hint=hint)
     address = f"{url.host or 'local socket'}:{url.port or 5432}/{url.database or ''}"
     try:
         with psycopg.connect(url.render_as_string(hide_password=False), connect_timeout=int(SECONDS)) as connection:
@@ -127,11 +147,32 @@ def check_clock(settings: Settings) -> list[Check]:
 
 def _http_servers(settings: Settings) -> dict[str, str]:
     named = {
-        "S3": s3.endpoint() if uses_s3(settings) else "",
+        "S3": s3.endpoint() if uses_s3(settings) and not _s3_address_fault() else "",
         "MLflow": os.environ.get("MLFLOW_TRACKING_URI", ""),
         "Kubeflow Pipelines": os.environ.get("KF_PIPELINES_ENDPOINT", ""),
     }
-    return {name: _origin(address) for name, address in named.items()}
+    return {name: _origin(address) for name, address in named.items() if not address_fault(address)}
+
+
+def _s3_address_fault() -> str:
+    address = next((os.environ[name] for name in _S3_VARIABLES if os.environ.get(name)), "")
+    return (
+        "the address does not start with http:// or https://"
+        if address and "://" not in address
+        else (address_fault(address))
+    )
+
+
+def address_fault(address: str) -> str:
+    """What is wrong with the form of an HTTP address; empty: nothing, or it is no HTTP address."""
+    if not address.startswith(("http://", "https://")):
+        return ""
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError as error:
+        return f"the address is invalid ({error})"
+    return "" if parts.hostname else "the address has no host"
 
 
 def _origin(address: str) -> str:

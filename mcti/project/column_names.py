@@ -5,9 +5,10 @@ from collections.abc import Iterable
 
 NAMES: dict[str, tuple[str, ...]] = {
     "patient_id": (
-        *("patient_id", "patient", "case_id", "case_submitter_id", "cases_submitter_id", "submitter_id", "subject_id"),
-        *("subject", "bcr_patient_barcode", "pid", "pseudonym", "patient_number", "patientennummer", "patienten_id"),
-        *("sample", "sample_id", "id"),
+        # The case_id of the GDC is a UUID, which no other table has.
+        *("patient_id", "patient", "bcr_patient_barcode", "case_submitter_id", "cases_submitter_id", "submitter_id"),
+        *("case_id", "subject_id", "subject", "pid", "pseudonym", "patient_number", "patientennummer", "patienten_id"),
+        *("sample", "sample_id", "id", "row_names"),
     ),
     "cohort": ("cohort", "study", "project", "project_id", "study_id"),
     "site": (

@@ -3,8 +3,6 @@
 `ingest` accepts one form only. A table in another form is converted once, when a project is made.
 """
 
-import csv
-import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from mcti import storage
+from mcti.cohort import text_files
 from mcti.cohort.raw_tables import is_missing, no_rows_error
 from mcti.cohort.reading import read_table
 from mcti.errors import DataError
+from mcti.project import delimited_rows
 from mcti.storage import Location
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
@@ -22,7 +22,7 @@ _MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?([eE][+-]?\d+)?")
 _GDC_MISSING = frozenset({"'--", "--"})
-_BINARY = (b"PAR1", b"\x1f\x8b", b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+_BINARY = (b"PAR1", b"\xd0\xcf\x11\xe0")
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,18 @@ def read(location: Location) -> ForeignTable:
         raise DataError("no such file", where, "check the path")
     if Path(where).is_dir():
         raise DataError("a folder, not a table", where, "name the file")
-    data = storage.read_bytes(location)
-    if data.startswith(_BINARY):  # Parquet, an archive or a workbook: read, or refused by its format
+    with storage.local_copy(location) as path:
+        data = text_files.unpacked_bytes(path, where)
+    if data.startswith(_BINARY):  # Parquet or a workbook: read, or refused by its format
         return ForeignTable(read_table(location).frame, where, ())
     text, differences = _decoded(data, where)
     delimiter = _delimiter(text)
-    rows = _rows(text, delimiter, where)
-    frame = pd.DataFrame(rows[1:], columns=rows[0], dtype=str)
+    frame, changes = delimited_rows.read(text, delimiter, where)
     if frame.empty:
         raise no_rows_error(where)
     if delimiter != ",":
         differences.append(f"separated by {_DELIMITERS[delimiter]}")
-    return _clean(frame, where, differences, decimal_commas=delimiter != ",")
+    return _clean(frame, where, [*differences, *changes], decimal_commas=delimiter != ",")
 
 
 def _decoded(data: bytes, where: str) -> tuple[str, list[str]]:
@@ -78,26 +78,10 @@ def _decoded(data: bytes, where: str) -> tuple[str, list[str]]:
 
 def _delimiter(text: str) -> str:
     """The delimiter that occurs most often in the header, outside quotes."""
-    header = re.sub(r'"[^"]*"', "", next((line for line in text.splitlines() if line.strip()), ""))
+    lines = [line for line in text.splitlines() if line.strip()]
+    first = next((line for line in lines if not line.startswith("#")), lines[0] if lines else "")
+    header = re.sub(r'"[^"]*"', "", first)
     return max(_DELIMITERS, key=header.count)
-
-
-def _rows(text: str, delimiter: str, where: str) -> list[list[str]]:
-    csv.field_size_limit(1 << 30)
-    try:
-        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if any(row)]
-    except csv.Error as error:
-        raise DataError(f"the table cannot be parsed ({error})", where, "check the quotes") from error
-    if not rows:
-        raise DataError("the file is empty", where, "write a table with a header and rows")
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) != len(rows[0]):
-            what = f"{len(row)} cells where the header has {len(rows[0])}"
-            raise DataError(what, f"{where}, row {number}", "quote the cell that contains the delimiter")
-    names = [name.strip() for name in rows[0]]
-    if repeated := {name for name in names if names.count(name) > 1}:
-        raise DataError(f"column {min(repeated)!r} is duplicated", where, "delete one of the two, or rename it")
-    return [names, *rows[1:]]
 
 
 def _clean(frame: pd.DataFrame, where: str, differences: list[str], *, decimal_commas: bool) -> ForeignTable:

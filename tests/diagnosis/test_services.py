@@ -9,6 +9,7 @@ import pytest
 
 from mcti import params, s3
 from mcti.diagnosis import services
+from mcti.errors import OperationalError
 from tests.training.postgres import Server as PostgreSQL
 
 CLOSED = "http://127.0.0.1:1"
@@ -151,3 +152,25 @@ def test_postgresql_is_checked_with_its_version_and_its_rights():
         assert 'database "absent" does not exist' in absent.detail
         assert "hush" not in absent.line()
     assert services.check_postgresql(server.url).state == "failed"
+
+
+@pytest.mark.parametrize("address", ["http://", "http://host:abc", "http://host:99999", "http://[::1"])
+def test_a_malformed_address_is_a_failed_check_and_no_defect(settings, monkeypatch, address):
+    for name in ("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL_S3", "KF_PIPELINES_ENDPOINT"):
+        monkeypatch.setenv(name, address)
+    checks = [*services.check_s3(settings), services.check_mlflow(), services.check_kubeflow_address()]
+    assert {check.state for check in checks} == {"failed"}
+    assert all("address" in check.detail and check.hint for check in checks), [check.line() for check in checks]
+    assert [check.detail for check in services.check_clock(settings)] == ["no server to compare the clock with"]
+
+
+def test_a_malformed_address_of_s3_names_the_variable_in_every_command(monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "minio")
+    with pytest.raises(OperationalError, match=r"the address of S3 is invalid .*AWS_ENDPOINT_URL_S3: write http"):
+        s3.client()
+
+
+def test_a_malformed_address_of_postgresql_is_a_failed_check_without_the_password(settings):
+    storage = "postgresql://user:secret-word@host:port/db"
+    check = services.check_postgresql(storage)
+    assert (check.state, check.detail) == ("failed", "the address is invalid")

@@ -25,6 +25,13 @@ def test_the_columns_of_common_tables_are_found():
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "columns", [["case_id", "case_submitter_id"], ["cases.case_id", "cases.submitter_id"], ["case_id", "submitter_id"]]
+)
+def test_the_patient_of_the_gdc_is_the_barcode_and_not_the_uuid(columns):
+    assert column_names.guess(columns)["patient_id"] == columns[1]
+
+
 def test_one_column_has_one_meaning_and_the_end_point_decides_between_two():
     columns = ["patient", "OS_MONTHS", "OS_STATUS", "PFI_MONTHS", "PFI_STATUS"]
     assert column_names.guess(columns)["time_months"] == "OS_MONTHS"

@@ -24,6 +24,13 @@ def test_the_files_of_all_parts_are_in_one_folder_without_the_results_of_the_par
     assert (tmp_path / "out/fold_1/model.json").read_text(encoding="utf-8") == "{1}"
 
 
+def test_checkpoints_that_two_tasks_left_are_no_results(tmp_path):
+    lock = ".work/pretraining_0/lock"
+    parts = [part(tmp_path / name, **{f"fold_{k}/model.json": name, lock: ""}) for k, name in enumerate("ab")]
+    assert merge(parts, tmp_path / "out").files == 2
+    assert not (tmp_path / "out" / ".work").exists()
+
+
 def test_two_parts_with_the_same_file_name_are_refused_and_nothing_is_written(tmp_path):
     parts = [part(tmp_path / name, **{"S-1.h5": name}) for name in "ab"]
     with pytest.raises(DataError, match=r"same name in .*a/S-1\.h5 and .*b/S-1\.h5"):

@@ -8,7 +8,15 @@ from typing import Any
 
 from mcti import storage
 from mcti.errors import DataError
-from mcti.registry import electronic_signatures, ensemble_index, evidence, ledger, models, promotion
+from mcti.registry import (
+    electronic_signatures,
+    ensemble_index,
+    evidence,
+    ledger,
+    models,
+    promotion,
+    transfer_origin,
+)
 from mcti.registry.electronic_signatures import ElectronicSignature, UnreadableSignature
 from mcti.registry.gates import PROMOTE
 from mcti.registry.ledger import LedgerEntry
@@ -99,10 +107,11 @@ class Material:
         Raises DataError when a file is missing.
         """
         first = next((path for path in sorted(self.ensemble.glob("*/model.json"))), None)
-        settings = storage.read_json(first).get("params", {}) if first else {}
+        spec = storage.read_json(first) if first else {}
         evaluation = None if self.evaluation is None else _hashes(self.evaluation)
         documents = sorted(self.documents.iterdir()) if self.documents else []
-        return Facts(self.address, self.tags, self.files, settings, evaluation, _hashes(documents))
+        settings, transfer = spec.get("params", {}), transfer_origin.transfer_of(spec)
+        return Facts(self.address, self.tags, self.files, settings, transfer, evaluation, _hashes(documents))
 
     def signature(self, name: str) -> bytes | None:
         """The text of a signed document; None: there is none."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import mcti
 from mcti import storage
-from mcti.registry import lineage, models
+from mcti.registry import lineage, models, transfer_origin
 from mcti.registry.ledger import LedgerEntry
 from mcti.registry.trust.envelope import payload_of
 
@@ -35,6 +35,7 @@ class Facts:
     address     models:/NAME/NUMBER;  tags  of the version
     files       SHA-256 of the files of the ensemble, by path
     settings    settings of the training
+    transfer    sources and prior of the training (transfer_origin.transfer_of)
     evaluation  SHA-256 of the files of the evaluation that the gates read; None: they are not available
     documents   SHA-256 of card and bills of materials
     """
@@ -43,6 +44,7 @@ class Facts:
     tags: Mapping[str, str]
     files: Mapping[str, str]
     settings: Mapping[str, Any]
+    transfer: Mapping[str, Any]
     evaluation: Mapping[str, str] | None
     documents: Mapping[str, str]
 
@@ -149,7 +151,8 @@ def _training(facts: Facts) -> _Parts:
     commit = facts.tags.get("mcti.commit", "")
     code = _resource("code", {"gitCommit": commit.removesuffix(lineage.DIRTY)})
     parameters = {"settings": dict(facts.settings), "dirty": commit.endswith(lineage.DIRTY)}
-    materials = [*_data(facts), *_folds(facts)[0], code, {"name": "image", "uri": facts.tags.get("mcti.image", "")}]
+    image = {"name": "image", "uri": facts.tags.get("mcti.image", "")}
+    materials = [*_data(facts), *_transferred(facts), *_folds(facts)[0], code, image]
     return [_resource(path, {"sha256": digest}) for path, digest in facts.files.items()], parameters, materials
 
 
@@ -177,8 +180,27 @@ def _model(facts: Facts) -> dict[str, Any]:
     return _resource("ensemble", {"sha256": facts.tags.get(models.DIGEST, "")})
 
 
+def _transferred(facts: Facts) -> list[dict[str, Any]]:
+    """The cohorts and the registered model that the training learned from besides its own data."""
+    sources = [
+        _resource(f"source {one.get('name', 'cohort')}", {"md5": one["digest"]})
+        for one in facts.transfer.get("sources", ())
+    ]
+    prior = facts.transfer.get("prior")
+    if prior is None:
+        return sources
+    address = f"models:/{prior['name']}/{prior['version']}"
+    return [*sources, {"name": "prior", "uri": address, "digest": {"sha256": prior["digest"]}}]
+
+
 def _data(facts: Facts) -> list[dict[str, Any]]:
-    tags = {name: value for name, value in facts.tags.items() if name.startswith(_DATA) and name != lineage.SOURCE}
+    """The data of the cohort itself; sources and prior are materials of the training."""
+    transferred = f"{_DATA}{transfer_origin.DATA_PREFIX}"
+    tags = {
+        name: value
+        for name, value in facts.tags.items()
+        if name.startswith(_DATA) and name != lineage.SOURCE and not name.startswith(transferred)
+    }
     return [_resource(name.removeprefix(_DATA), _data_digest(value)) for name, value in sorted(tags.items())]
 
 

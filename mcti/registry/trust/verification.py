@@ -129,7 +129,21 @@ def _model(material: Material, trust: TrustFile) -> Check:
 
 
 def _step(step: str, material: Material, trust: TrustFile) -> Check:
-    return _signed(step, "lineage", material, trust, lambda x: statements.differences(step, x, material.facts))
+    check = _signed(step, "lineage", material, trust, lambda x: statements.differences(step, x, material.facts))
+    learned = _learned_from(material) if step == "training" else ""
+    return check.model_copy(update={"note": "; ".join(filter(None, (check.note, learned)))})
+
+
+def _learned_from(material: Material) -> str:
+    """Sources and prior of the training, by name; empty without any, and where its files cannot be read."""
+    try:
+        transfer = material.facts.transfer
+    except (InvalidDocument, DataError):  # the check names the file
+        return ""
+    names = [f"source {one.get('name', 'cohort')}" for one in transfer.get("sources", ())]
+    if prior := transfer.get("prior"):
+        names.append(f"prior {prior['name']} version {prior['version']}")
+    return f"it learned from {', '.join(names)}" if names else ""
 
 
 def _approval(one: ElectronicSignature | UnreadableSignature, material: Material, trust: TrustFile) -> Iterator[Check]:

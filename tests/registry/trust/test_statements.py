@@ -1,5 +1,6 @@
 """The lineage as statements: their formats by another implementation, and what each one is about."""
 
+import dataclasses
 import json
 
 import pytest
@@ -84,3 +85,18 @@ def test_what_one_step_made_is_what_the_next_one_used(version):
 def test_tags_that_are_added_later_are_not_signed():
     tags = {"mcti.approved.rita": "x", "mcti.external.abc": "y", "other": "z", "mcti.digest": "d"}
     assert statements.signed_tags(tags) == {"mcti.digest": "d"}
+
+
+def test_sources_and_prior_are_materials_of_the_training_and_of_no_other_step(version):
+    source = {"name": "luad", "digest": "6" * 32}
+    prior = {"name": "pan", "version": "4", "digest": "8" * 64}
+    tags = {**version.tags, "mcti.data.transfer/luad": "6" * 32, "mcti.data.transfer/prior": "8" * 32}
+    facts = dataclasses.replace(version.facts, tags=tags, transfer={"sources": [source], "prior": prior})
+    built, before = ({step: statements.build(step, one) for step in statements.STEPS} for one in (facts, version.facts))
+    used, plain = (one["training"]["buildDefinition"]["resolvedDependencies"] for one in (built, before))
+    assert [resource for resource in used if resource not in plain] == [
+        {"name": "source luad", "digest": {"md5": "6" * 32}},
+        {"name": "prior", "uri": "models:/pan/4", "digest": {"sha256": "8" * 64}},
+    ]
+    assert all(built[step] == before[step] for step in ("features", "folds", "evaluation"))
+    assert built["training"]["subject"] == before["training"]["subject"]
