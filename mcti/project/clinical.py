@@ -8,7 +8,7 @@ import pandas as pd
 from mcti.cohort.layouts import site_from_barcode
 from mcti.cohort.raw_tables import is_missing
 from mcti.errors import DataError, did_you_mean
-from mcti.project import coding, column_names, endpoints
+from mcti.project import clinical_cells, coding, column_names, endpoints
 from mcti.project.coding import EventCoding, Guess
 from mcti.project.endpoints import Outcome, Stated
 from mcti.project.foreign_tables import ForeignTable
@@ -60,6 +60,7 @@ class ClinicalProposal:
     table       the table to be written in place of the source; None: the source can be used as it is
     changes     what `table` changes, for the user
     questions   what is not certain, each with the flag that answers it
+    masked_ages     {cell: years} of ages such as `>89`, for `ingest.age_values`
     """
 
     columns: dict[str, str]
@@ -75,6 +76,7 @@ class ClinicalProposal:
     table: pd.DataFrame | None
     changes: tuple[str, ...]
     questions: tuple[str, ...]
+    masked_ages: Mapping[str, float]
 
 
 def propose(source: ForeignTable, answers: Answers) -> ClinicalProposal:
@@ -87,7 +89,11 @@ def propose(source: ForeignTable, answers: Answers) -> ClinicalProposal:
     columns = _columns(frame, source.where, answers, outcomes)
     endpoint = answers.endpoint or column_names.endpoint_of(columns["time_months"], columns["event"])
     outcomes = outcomes or {endpoint: Outcome(columns["time_months"], columns["event"])}
+    frame, sample_changes = clinical_cells.patients_of_samples(frame, columns["patient_id"])
     frame, outcomes, time_changes = _with_gdc_times(frame, outcomes)
+    frame, cell_changes = _with_clean_cells(frame, columns, outcomes)
+    for one in outcomes.values():
+        clinical_cells.check_thousands(frame, one.time, columns["patient_id"], source.where)
     frame, outcomes, unit, unit_changes = endpoints.one_unit(frame, outcomes, answers.time_unit)
     codings = {name: _events(frame, one.event, source.where, answers) for name, one in outcomes.items()}
     frame, outcomes, event_values, event_changes = endpoints.one_coding(frame, outcomes, codings)
@@ -96,7 +102,18 @@ def propose(source: ForeignTable, answers: Answers) -> ClinicalProposal:
     frame, age_changes = _with_age_in_years(frame, columns)
     frame, added = _with_required(frame, columns)
     covariates, read = _covariates(frame, columns, outcomes, answers)
-    changes = (*changes, *time_changes, *unit_changes, *event_changes, *sex_changes, *age_changes, *added)
+    ages = clinical_cells.masked_ages(frame[columns["age"]]) if "age" in columns else {}
+    changes = (
+        *changes,
+        *sample_changes,
+        *time_changes,
+        *cell_changes,
+        *unit_changes,
+        *event_changes,
+        *sex_changes,
+        *age_changes,
+        *added,
+    )
     by_endpoint = {"time_months", "event"} if answers.has_outcomes() else set()
     return ClinicalProposal(
         columns={name: column for name, column in columns.items() if name not in {column, *by_endpoint}},
@@ -111,7 +128,12 @@ def propose(source: ForeignTable, answers: Answers) -> ClinicalProposal:
         ids=tuple(frame[columns["patient_id"]]),
         table=frame if changes else None,
         changes=changes,
-        questions=(*_sex_questions(unread_sex), *_unit_questions(unit, outcomes[endpoint].time)),
+        questions=(
+            *_sex_questions(unread_sex),
+            *_unit_questions(unit, outcomes[endpoint].time),
+            *clinical_cells.age_questions(ages),
+        ),
+        masked_ages=ages,
     )
 
 
@@ -166,6 +188,8 @@ def _columns(frame: pd.DataFrame, where: str, answers: Answers, outcomes: Mappin
     for name in ("patient_id", "time_months", "event"):
         if name not in columns:
             hint = f"name it: {FLAGS[name]} COLUMN; the columns are {', '.join(map(str, frame.columns[:12]))}"
+            if name == "time_months" and (dates := clinical_cells.date_columns(frame)):
+                hint = clinical_cells.dates_hint(dates)
             of = f" of {answers.endpoint}" if answers.endpoint and name != "patient_id" else ""
             raise DataError(f"no column has a known name of {name}{of}", where, hint)
     return columns
@@ -184,6 +208,14 @@ def _with_gdc_times(
     days = frame[death].where(~frame[death].map(is_missing), frame[last])
     joined = {name: replace(one, time="follow_up_days") if name in in_two else one for name, one in outcomes.items()}
     return frame.assign(follow_up_days=days), joined, (f"follow_up_days: {death} where known, else {last}",)
+
+
+def _with_clean_cells(
+    frame: pd.DataFrame, columns: Mapping[str, str], outcomes: Mapping[str, Outcome]
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    names = [column for one in outcomes.values() for column in (one.time, one.event)]
+    names += [columns[name] for name in ("age", "is_female") if name in columns]
+    return clinical_cells.without_unknown(frame, list(dict.fromkeys(names)))
 
 
 def _with_sex(
@@ -217,7 +249,8 @@ def _with_age_in_years(frame: pd.DataFrame, columns: dict[str, str]) -> tuple[pd
     if age is None or not len(years := coding.numbers(frame[age])) or float(pd.Series(years).median()) <= 150:
         return frame, ()
     columns["age"] = "age"
-    cells = [f"{float(a) / _DAYS_PER_YEAR:.2f}" if a else "" for a in frame[age]]
+    in_years = pd.to_numeric(frame[age], errors="coerce") / _DAYS_PER_YEAR
+    cells = in_years.map("{:.2f}".format).where(in_years.notna(), frame[age])
     return frame.assign(age=cells), (f"age: {age} in years (it is in days)",)
 
 
@@ -247,8 +280,14 @@ def _events(frame: pd.DataFrame, column: str, where: str, answers: Answers) -> E
                             tuple(v for v in events.counts if v not in stated))  # fmt: skip
     if events.unknown or not events.values:
         values = ", ".join(repr(value) for value in events.unknown[:4]) or "none"
-        hint = "state the meaning of each value: --event-value dead=1 --event-value alive=0, or another column: --event"
+        hint = (
+            "state the meaning of each value: --event-value dead=1 --event-value alive=0, or another column: --event; "
+        )
+        hint += "an empty cell excludes the patient"
         raise DataError(f"values of unknown meaning: {values}", f"{where}, column {column}", hint)
+    if not any(events.values.values()):
+        hint = "name another column of events: --event, or the meaning of its values: --event-value"
+        raise DataError(f"no patient has an event: {events.text()}", f"{where}, column {column}", hint)
     return events
 
 

@@ -129,6 +129,7 @@ def _canonical(name: str, inputs: Sources, answers: Answers, folder: Path) -> _D
     ingest |= {"columns": read.columns} if read.columns else {}
     ingest |= {"endpoints": _endpoint_columns(read)} if read.outcomes else {}
     ingest |= {"event_values": read.event_values} if read.event_values else {}
+    ingest |= {"age_values": dict(read.masked_ages)} if read.masked_ages else {}
     settings = _settings(name, ingest, inputs, features, read.read_by_network)
     reasons = {
         "ingest.time_unit": read.unit.reason,
