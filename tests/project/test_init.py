@@ -46,6 +46,26 @@ def test_every_form_reaches_the_data_contract_by_the_proposals(form, tmp_path):
     assert (tmp_path / "project/reports/validation/profile.json").is_file()  # only where the contract holds
 
 
+@pytest.mark.slow
+def test_the_commands_of_the_tutorial_make_a_project_of_the_tables_in_it(tmp_path):
+    """The blocks of own-tables.md; only the installation and the servers are left out."""
+    page = command_blocks.ROOT / "docs/tutorial/own-tables.md"
+    init, several = (block.text for block in command_blocks.blocks(page) if "test_init.py" in block.title)
+    raw = tmp_path / "one/data/raw"
+    raw.mkdir(parents=True)
+    canonical(raw)
+    (raw / "genes.csv").rename(raw / "expression.csv")
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    command_blocks.run([init, "dvc add data/raw", "dvc repro validate"], tmp_path / "one", environment)
+    assert (tmp_path / "one/reports/validation/profile.json").is_file()
+    raw = tmp_path / "two/data/raw"
+    raw.mkdir(parents=True)
+    two_endpoints(raw)
+    (raw / "genes.csv").rename(raw / "expression.csv")
+    command_blocks.run([several], tmp_path / "two", environment)
+    assert len(tables.read_patients(tmp_path / "two/data/DFI/cohort")) == 70
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_is_the_same_cohort_for_ingest(form, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
