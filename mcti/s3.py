@@ -260,20 +260,15 @@ def _create_client(attempts: int, connect_seconds: float, silent_seconds: float)
 
     retries = {"total_max_attempts": attempts, "mode": "standard"}
     session = boto3.Session()
-    keys = session.get_credentials()
     # A Secret made from a file may end with a line break; boto3 then reports that S3 does not respond.
-    if keys and re.search(r"\s", f"{keys.access_key}{keys.secret_key}"):
+    if (keys := session.get_credentials()) and re.search(r"\s", f"{keys.access_key}{keys.secret_key}"):
         raise OperationalError("a key of S3 contains a line break or blank", _source_of_keys(), "write only the key")
     config = Config(retries=retries, connect_timeout=connect_seconds, read_timeout=silent_seconds)
     try:
         return session.client("s3", config=config)
     except ValueError as error:  # an address without a scheme or host
-        hint = "write http://HOST:PORT or https://HOST in it"
-        raise OperationalError(f"the address of S3 is invalid ({error})", _address_variable(), hint) from error
-
-
-def _address_variable() -> str:
-    return next((n for n in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") if os.environ.get(n)), "the AWS profile")
+        what = f"the address of S3 is invalid ({error})"
+        raise OperationalError(what, "AWS_ENDPOINT_URL_S3", "write http://HOST:PORT") from error
 
 
 def _attempts() -> int:

@@ -9,6 +9,7 @@ from mcti.cohort.layouts import site_from_barcode
 from mcti.cohort.raw_tables import is_missing
 from mcti.errors import DataError, did_you_mean
 from mcti.project import clinical_cells, coding, column_names, endpoints
+from mcti.project.clinical_cells import age_questions
 from mcti.project.coding import EventCoding, Guess
 from mcti.project.endpoints import Outcome, Stated
 from mcti.project.foreign_tables import ForeignTable
@@ -89,11 +90,7 @@ def propose(source: ForeignTable, answers: Answers) -> ClinicalProposal:
     columns = _columns(frame, source.where, answers, outcomes)
     endpoint = answers.endpoint or column_names.endpoint_of(columns["time_months"], columns["event"])
     outcomes = outcomes or {endpoint: Outcome(columns["time_months"], columns["event"])}
-    frame, sample_changes = clinical_cells.patients_of_samples(frame, columns["patient_id"])
-    frame, outcomes, time_changes = _with_gdc_times(frame, outcomes)
-    frame, cell_changes = _with_clean_cells(frame, columns, outcomes)
-    for one in outcomes.values():
-        clinical_cells.check_thousands(frame, one.time, columns["patient_id"], source.where)
+    frame, outcomes, cell_changes = _with_readable_cells(frame, columns, outcomes, source.where)
     frame, outcomes, unit, unit_changes = endpoints.one_unit(frame, outcomes, answers.time_unit)
     codings = {name: _events(frame, one.event, source.where, answers) for name, one in outcomes.items()}
     frame, outcomes, event_values, event_changes = endpoints.one_coding(frame, outcomes, codings)
@@ -103,17 +100,7 @@ def propose(source: ForeignTable, answers: Answers) -> ClinicalProposal:
     frame, added = _with_required(frame, columns)
     covariates, read = _covariates(frame, columns, outcomes, answers)
     ages = clinical_cells.masked_ages(frame[columns["age"]]) if "age" in columns else {}
-    changes = (
-        *changes,
-        *sample_changes,
-        *time_changes,
-        *cell_changes,
-        *unit_changes,
-        *event_changes,
-        *sex_changes,
-        *age_changes,
-        *added,
-    )
+    changes = (*changes, *cell_changes, *unit_changes, *event_changes, *sex_changes, *age_changes, *added)
     by_endpoint = {"time_months", "event"} if answers.has_outcomes() else set()
     return ClinicalProposal(
         columns={name: column for name, column in columns.items() if name not in {column, *by_endpoint}},
@@ -128,11 +115,7 @@ def propose(source: ForeignTable, answers: Answers) -> ClinicalProposal:
         ids=tuple(frame[columns["patient_id"]]),
         table=frame if changes else None,
         changes=changes,
-        questions=(
-            *_sex_questions(unread_sex),
-            *_unit_questions(unit, outcomes[endpoint].time),
-            *clinical_cells.age_questions(ages),
-        ),
+        questions=(*_sex_questions(unread_sex), *_unit_questions(unit, outcomes[endpoint].time), *age_questions(ages)),
         masked_ages=ages,
     )
 
@@ -210,12 +193,22 @@ def _with_gdc_times(
     return frame.assign(follow_up_days=days), joined, (f"follow_up_days: {death} where known, else {last}",)
 
 
-def _with_clean_cells(
-    frame: pd.DataFrame, columns: Mapping[str, str], outcomes: Mapping[str, Outcome]
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    names = [column for one in outcomes.values() for column in (one.time, one.event)]
+def _with_readable_cells(
+    frame: pd.DataFrame, columns: Mapping[str, str], outcomes: Mapping[str, Outcome], where: str
+) -> tuple[pd.DataFrame, dict[str, Outcome], tuple[str, ...]]:
+    """One row per patient, one column of times per end point, and unknown values as empty cells.
+
+    Raises DataError when times in days have separators of thousands.
+    """
+    patient = columns["patient_id"]
+    frame, sample_changes = clinical_cells.patients_of_samples(frame, patient)
+    frame, joined, time_changes = _with_gdc_times(frame, outcomes)
+    names = [column for one in joined.values() for column in (one.time, one.event)]
     names += [columns[name] for name in ("age", "is_female") if name in columns]
-    return clinical_cells.without_unknown(frame, list(dict.fromkeys(names)))
+    frame, unknown_changes = clinical_cells.without_unknown(frame, list(dict.fromkeys(names)))
+    for one in joined.values():
+        clinical_cells.check_thousands(frame, one.time, patient, where)
+    return frame, joined, (*sample_changes, *time_changes, *unknown_changes)
 
 
 def _with_sex(

@@ -84,6 +84,6 @@ def _smallest(match: "re.Match[str]") -> float:
 
 
 def age_questions(ages: Mapping[str, float]) -> tuple[str, ...]:
-    """The question of masked ages."""
+    """The question of masked ages, in years; none without such ages."""
     shown = ", ".join(f"{cell} = {years:g}" for cell, years in ages.items())
     return (f"masked ages are taken as {shown}: ingest.age_values in params.yaml",) if ages else ()
