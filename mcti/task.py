@@ -86,6 +86,8 @@ def to_mcti_error(error: BaseException) -> MctiError:
 def _extra_with(module: str) -> str:
     """The optional dependencies of mcti (`pipelines`, …) that contain a module; "" where none does."""
     package = module.partition(".")[0].replace("_", "-").lower()
+    if package == "mcti":  # an extra that contains another extra requires mcti itself
+        return ""
     for requirement in importlib.metadata.requires("mcti") or ():
         name, _, extra = requirement.partition("extra == ")
         if extra and re.match(r"[\w.-]+", name)[0].replace("_", "-").lower() == package:  # type: ignore[index]

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*(ROOT / "docs" / "tutorial").glob("*.md"), *(ROOT / "docs" / "how-to").glob("*.md")])
 LANGUAGES = ("bash", "yaml", "text")
-SHELL = ("git", "mkdir", ".")
+SHELL = ("git", "mkdir", "cd", "python3", "pip", ".")
 _FENCE = re.compile(r'^```(\w*)(?: title="([^"]+)")?([^\n]*)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
 

@@ -51,7 +51,12 @@ def init(
         str | None, typer.Option(metavar="NAME", help="days | months | years; default: by name and values.")
     ] = None,
     endpoint: Annotated[
-        str | None, typer.Option(metavar="NAME", help="OS | DSS | DFI | PFI | DMFS; default: by the column names.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=TIMES,EVENTS]",
+            help="OS | DSS | DFI | PFI | DMFS, with its columns where their names do not state it; repeatable, the "
+            "first is selected; default: by the column names.",
+        ),
     ] = None,
     patient: Column = None,
     time: Column = None,
@@ -63,6 +68,10 @@ def init(
     event_value: Annotated[
         list[str] | None,
         typer.Option(metavar="VALUE=0|1", help="Meaning of a value of the event column, 1 = observed; repeatable."),
+    ] = None,
+    sex_value: Annotated[
+        list[str] | None,
+        typer.Option(metavar="VALUE=WORD", help="Meaning of a value of sex: female | male | missing; repeatable."),
     ] = None,
     event_confirmed: Annotated[
         bool, typer.Option("--event-confirmed", help="The provider confirmed that event 1 means observed.")
@@ -111,8 +120,9 @@ def init(
     answers = Answers(
         columns=_stated(columns),
         time_unit=time_unit,
-        endpoint=endpoint,
+        endpoints=_endpoints(endpoint or [], time or event),
         event_values=_events(as_mapping(event_value or [], "--event-value")),
+        sex_values=_sex_values(as_mapping(sex_value or [], "--sex-value")),
         event_confirmed=event_confirmed,
         covariates=tuple(covariate) if covariate else None,
     )
@@ -127,10 +137,21 @@ def _tables(
         raise UsageError("no clinical table", "--clinical", "name it, or leave out --yes to answer questions")
     if clinical is not None:
         return clinical, expression, slides, features
-    clinical = _prompt("clinical table (path)", "clinical.csv")
-    expression = expression or _prompt("expression table (path)", "expression.csv")
-    slides = slides or _optional(_prompt("table or folder of slides (path, or none)", "slides.csv"))
-    return clinical, expression, slides, features or _optional(_prompt("ready-made features (path, or none)", "none"))
+    clinical = _path("clinical table (path)", "clinical.csv")
+    expression = expression or _path("expression table (path)", "expression.csv")
+    slides = slides or _optional(_path("table or folder of slides (path, or none)", "slides.csv"))
+    return clinical, expression, slides, features or _optional(_path("ready-made features (path, or none)", "none"))
+
+
+def _path(question: str, proposed: str) -> str:
+    """A path that exists, requested until it does; also `none`, where the question offers it."""
+    from mcti import storage
+
+    while True:
+        answer = _prompt(question, proposed).strip()
+        if (answer == "none" and "none" in question) or (answer and storage.exists(answer)):
+            return answer
+        print_status(f"no such file or folder: {answer}")
 
 
 def _optional(answer: str) -> str | None:
@@ -148,9 +169,46 @@ def _events(values: Any) -> dict[str, int]:
     return {value: int(meaning) for value, meaning in values.items()}
 
 
+def _sex_values(values: Any) -> dict[str, str]:
+    from mcti.project.coding import SEX_MEANINGS
+
+    for value, word in values.items():
+        if word not in SEX_MEANINGS:
+            raise UsageError(f"{value!r} means {word!r}", "--sex-value", "write female, male or missing")
+    return {value.casefold(): SEX_MEANINGS[word] for value, word in values.items()}
+
+
+def _endpoints(stated: list[str], column: str | None) -> dict[str, Any]:
+    """End point -> its columns, None where they are found by name, in the order of the flags."""
+    from typing import get_args
+
+    from mcti.params.data import Endpoint
+    from mcti.project.endpoints import Outcome
+
+    endpoints: dict[str, Any] = {}
+    for text in stated:
+        name, equals, columns = text.partition("=")
+        times, comma, events = columns.partition(",")
+        if name not in get_args(Endpoint):
+            raise UsageError(f"no end point {name!r}", "--endpoint", f"one of {', '.join(get_args(Endpoint))}")
+        if name in endpoints:
+            raise UsageError(f"{name} is stated twice", "--endpoint", "state each end point once")
+        if equals and not (times and comma and events):
+            raise UsageError(f"{text!r} has not the form NAME=TIMES,EVENTS", "--endpoint", "name both columns")
+        endpoints[name] = Outcome(times, events) if equals else None
+    if column and (len(endpoints) > 1 or any(endpoints.values())):
+        hint = "write --endpoint NAME=TIMES,EVENTS in place of --time and --event"
+        raise UsageError("--time and --event do not state their end point", "--endpoint", hint)
+    return endpoints
+
+
 def _prompt(question: str, proposed: str) -> str:
     """Show a question on stderr; without a proposed answer the text is only shown."""
     if not proposed:
         print_status(question)
         return ""
-    return str(typer.prompt(question, default=proposed, err=True))
+    try:
+        return str(typer.prompt(question, default=proposed, err=True))
+    except typer.Abort:
+        print_status("")  # the error begins on a line of its own
+        raise

@@ -1,15 +1,16 @@
 """What `mcti init` reads from a clinical table: columns, unit, coding, counts, and the table that `ingest` reads."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
 from mcti.cohort.layouts import site_from_barcode
 from mcti.cohort.raw_tables import is_missing
 from mcti.errors import DataError, did_you_mean
-from mcti.project import coding, column_names
+from mcti.project import clinical_cells, coding, column_names, endpoints
 from mcti.project.coding import EventCoding, Guess
+from mcti.project.endpoints import Outcome, Stated
 from mcti.project.foreign_tables import ForeignTable
 
 _DAYS_PER_YEAR = 365.25
@@ -23,14 +24,28 @@ FLAGS = {"patient_id": "--patient", "time_months": "--time", "event": "--event",
 
 @dataclass(frozen=True)
 class Answers:
-    """What the user stated by flags; None and empty: to be proposed."""
+    """What the user stated by flags; None and empty: to be proposed.
+
+    endpoints   the first is that of the project, the others can be selected later
+    sex_values  {value in lower case: "1" (female), "0" or "" (missing)}
+    """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     time_unit: str | None = None
-    endpoint: str | None = None
+    endpoints: Stated = field(default_factory=dict)
     event_values: Mapping[str, int] = field(default_factory=dict)
+    sex_values: Mapping[str, str] = field(default_factory=dict)
     covariates: tuple[str, ...] | None = None
     event_confirmed: bool = False
+
+    @property
+    def endpoint(self) -> str | None:
+        """The end point of the project."""
+        return next(iter(self.endpoints), None)
+
+    def has_outcomes(self) -> bool:
+        """Whether each end point has its own columns: there are several, or the user named the columns."""
+        return len(self.endpoints) > 1 or any(self.endpoints.values())
 
 
 @dataclass(frozen=True)
@@ -38,22 +53,30 @@ class ClinicalProposal:
     """The reading of a clinical table.
 
     columns     canonical column -> source column, where the names differ
+    outcomes    end point -> its columns, where there are several;  endpoint: the selected one
+    event_values, event_text    the meaning of the events, for the settings and for the user
+    unread_sex  {column: values} of sex where the values do not state which is female
     covariates  source columns that the cohort keeps;  read_by_network  those that the network reads
     table       the table to be written in place of the source; None: the source can be used as it is
     changes     what `table` changes, for the user
     questions   what is not certain, each with the flag that answers it
+    masked_ages     {cell: years} of ages such as `>89`, for `ingest.age_values`
     """
 
     columns: dict[str, str]
     unit: Guess
     endpoint: str
-    events: EventCoding
+    outcomes: dict[str, Outcome]
+    event_values: dict[str, int]
+    event_text: str
+    unread_sex: dict[str, tuple[str, ...]]
     covariates: tuple[str, ...]
     read_by_network: tuple[str, ...]
     ids: tuple[str, ...]
     table: pd.DataFrame | None
     changes: tuple[str, ...]
     questions: tuple[str, ...]
+    masked_ages: Mapping[str, float]
 
 
 def propose(source: ForeignTable, answers: Answers) -> ClinicalProposal:
@@ -62,29 +85,77 @@ def propose(source: ForeignTable, answers: Answers) -> ClinicalProposal:
     Raises DataError when the table has no column of ids, times or events, or its events are no known words.
     """
     frame, changes = _first_row_per_patient(source.frame, source.differences)
-    columns = _columns(frame, source.where, answers)
-    frame, time_changes = _with_gdc_times(frame, columns)
-    frame, sex_changes, questions = _with_flags(frame, columns, answers.columns)
+    outcomes = endpoints.find(frame.columns, answers.endpoints, source.where) if answers.has_outcomes() else {}
+    columns = _columns(frame, source.where, answers, outcomes)
+    endpoint = answers.endpoint or column_names.endpoint_of(columns["time_months"], columns["event"])
+    outcomes = outcomes or {endpoint: Outcome(columns["time_months"], columns["event"])}
+    frame, sample_changes = clinical_cells.patients_of_samples(frame, columns["patient_id"])
+    frame, outcomes, time_changes = _with_gdc_times(frame, outcomes)
+    frame, cell_changes = _with_clean_cells(frame, columns, outcomes)
+    for one in outcomes.values():
+        clinical_cells.check_thousands(frame, one.time, columns["patient_id"], source.where)
+    frame, outcomes, unit, unit_changes = endpoints.one_unit(frame, outcomes, answers.time_unit)
+    codings = {name: _events(frame, one.event, source.where, answers) for name, one in outcomes.items()}
+    frame, outcomes, event_values, event_changes = endpoints.one_coding(frame, outcomes, codings)
+    columns |= {"time_months": outcomes[endpoint].time, "event": outcomes[endpoint].event}
+    frame, sex_changes, unread_sex = _with_sex(frame, columns, source.where, answers)
+    frame, age_changes = _with_age_in_years(frame, columns)
     frame, added = _with_required(frame, columns)
-    unit = _unit(frame, columns, answers)
-    if not unit.is_sure:
-        questions = [*questions, f"the unit of {columns['time_months']} is taken as {unit.value} ({unit.reason}): "
-                     "--time-unit"]  # fmt: skip
-    events = _events(frame, columns["event"], source.where, answers)
-    covariates, read = _covariates(frame, columns, answers)
-    changes = (*changes, *time_changes, *sex_changes, *added)
+    covariates, read = _covariates(frame, columns, outcomes, answers)
+    ages = clinical_cells.masked_ages(frame[columns["age"]]) if "age" in columns else {}
+    changes = (
+        *changes,
+        *sample_changes,
+        *time_changes,
+        *cell_changes,
+        *unit_changes,
+        *event_changes,
+        *sex_changes,
+        *age_changes,
+        *added,
+    )
+    by_endpoint = {"time_months", "event"} if answers.has_outcomes() else set()
     return ClinicalProposal(
-        columns={name: column for name, column in columns.items() if name != column},
+        columns={name: column for name, column in columns.items() if name not in {column, *by_endpoint}},
         unit=unit,
-        endpoint=answers.endpoint or column_names.endpoint_of(columns["time_months"], columns["event"]),
-        events=events,
+        endpoint=endpoint,
+        outcomes=outcomes if answers.has_outcomes() else {},
+        event_values=event_values,
+        event_text=_event_text(codings),
+        unread_sex=unread_sex,
         covariates=covariates,
         read_by_network=read,
         ids=tuple(frame[columns["patient_id"]]),
         table=frame if changes else None,
         changes=changes,
-        questions=tuple(questions),
+        questions=(
+            *_sex_questions(unread_sex),
+            *_unit_questions(unit, outcomes[endpoint].time),
+            *clinical_cells.age_questions(ages),
+        ),
+        masked_ages=ages,
     )
+
+
+def _event_text(codings: Mapping[str, EventCoding]) -> str:
+    return "; ".join(f"{name}: {one.text()}" if len(codings) > 1 else one.text() for name, one in codings.items())
+
+
+def _unit_questions(unit: Guess, column: str) -> tuple[str, ...]:
+    text = f"the unit of {column} is taken as {unit.value} ({unit.reason}): --time-unit"
+    return () if unit.is_sure else (text,)
+
+
+def _sex_questions(unread_sex: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(
+        f"{column} ({', '.join(values)}) is not used: which value is female is not known: {sex_hint(values)}"
+        for column, values in unread_sex.items()
+    )
+
+
+def sex_hint(values: Sequence[str]) -> str:
+    """The flags that state the meaning of the values of a column of sex; the user corrects the words."""
+    return " ".join(f"--sex-value {value}=female|male|missing" for value in values)
 
 
 def _first_row_per_patient(frame: pd.DataFrame, differences: tuple[str, ...]) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -101,57 +172,86 @@ def _first_row_per_patient(frame: pd.DataFrame, differences: tuple[str, ...]) ->
     )
 
 
-def _columns(frame: pd.DataFrame, where: str, answers: Answers) -> dict[str, str]:
+def _columns(frame: pd.DataFrame, where: str, answers: Answers, outcomes: Mapping[str, Outcome]) -> dict[str, str]:
     for name, source in answers.columns.items():
         if source not in frame.columns:
             raise DataError(
                 f"column {source!r} of {FLAGS[name]} is missing", where, did_you_mean(source, frame.columns)
             )
-    rest = [column for column in frame.columns if column not in answers.columns.values()]
-    columns = column_names.guess(rest, answers.endpoint) | dict(answers.columns)
+    first = next(iter(outcomes.values()), None)
+    stated = dict(answers.columns) | ({"time_months": first.time, "event": first.event} if first else {})
+    used = {*stated.values(), *(column for one in outcomes.values() for column in (one.time, one.event))}
+    rest = [column for column in frame.columns if column not in used]
+    if answers.endpoint:
+        rest = [column for column in rest if not column_names.is_of_another(str(column), answers.endpoint)]
+    columns = column_names.guess(rest, answers.endpoint) | stated
     for name in ("patient_id", "time_months", "event"):
         if name not in columns:
             hint = f"name it: {FLAGS[name]} COLUMN; the columns are {', '.join(map(str, frame.columns[:12]))}"
-            raise DataError(f"no column has a known name of {name}", where, hint)
+            if name == "time_months" and (dates := clinical_cells.date_columns(frame)):
+                hint = clinical_cells.dates_hint(dates)
+            of = f" of {answers.endpoint}" if answers.endpoint and name != "patient_id" else ""
+            raise DataError(f"no column has a known name of {name}{of}", where, hint)
     return columns
 
 
-def _with_gdc_times(frame: pd.DataFrame, columns: dict[str, str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def _with_gdc_times(
+    frame: pd.DataFrame, outcomes: Mapping[str, Outcome]
+) -> tuple[pd.DataFrame, dict[str, Outcome], tuple[str, ...]]:
     """The GDC has the times of deaths and of the last visit in two columns: one column `follow_up_days` of both."""
     by_name = {column_names.plain(str(c).rpartition(".")[2]): c for c in frame.columns}
     death = by_name.get("days_to_death")
     last = by_name.get("days_to_last_follow_up", by_name.get("days_to_last_followup"))
-    if death is None or last is None or columns["time_months"] not in (death, last):
-        return frame, ()
-    columns["time_months"] = "follow_up_days"
+    in_two = {name for name, one in outcomes.items() if one.time in (death, last)}
+    if death is None or last is None or not in_two:
+        return frame, dict(outcomes), ()
     days = frame[death].where(~frame[death].map(is_missing), frame[last])
-    return frame.assign(follow_up_days=days), (f"follow_up_days: {death} where known, else {last}",)
+    joined = {name: replace(one, time="follow_up_days") if name in in_two else one for name, one in outcomes.items()}
+    return frame.assign(follow_up_days=days), joined, (f"follow_up_days: {death} where known, else {last}",)
 
 
-def _with_flags(
-    frame: pd.DataFrame, columns: dict[str, str], stated: Mapping[str, str]
-) -> tuple[pd.DataFrame, tuple[str, ...], list[str]]:
-    """Sex as 1 and 0, and ages in years."""
-    changes: list[str] = []
-    questions: list[str] = []
-    if (sex := columns.get("is_female")) is not None:
-        read = coding.female_flags(sex, frame[sex])
-        if read is None and sex in stated.values():
-            read = (frame[sex], "as written")
-        if read is None:
-            values = ", ".join(sorted(set(frame[sex]))[:4])
-            questions.append(f"{sex} ({values}) is not used: which value is female is not known; write female and male")
-            del columns["is_female"]
-        elif not read[0].equals(frame[sex]):
-            frame = frame.assign(is_female=read[0])
-            columns["is_female"] = "is_female"
-            changes.append(f"is_female: {sex} as 1 and 0 ({read[1]})")
+def _with_clean_cells(
+    frame: pd.DataFrame, columns: Mapping[str, str], outcomes: Mapping[str, Outcome]
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    names = [column for one in outcomes.values() for column in (one.time, one.event)]
+    names += [columns[name] for name in ("age", "is_female") if name in columns]
+    return clinical_cells.without_unknown(frame, list(dict.fromkeys(names)))
+
+
+def _with_sex(
+    frame: pd.DataFrame, columns: dict[str, str], where: str, answers: Answers
+) -> tuple[pd.DataFrame, tuple[str, ...], dict[str, tuple[str, ...]]]:
+    """Sex as 1 and 0; a column whose values do not state which is female is left out and returned.
+
+    Raises DataError when the user named such a column, or stated the meaning of some values only.
+    """
+    sex = columns.get("is_female")
+    if sex is None:
+        if answers.sex_values:
+            raise DataError("no column has a known name of sex", where, "name it: --sex COLUMN")
+        return frame, (), {}
+    read = coding.female_flags(sex, frame[sex], answers.sex_values)
+    if read is None:
+        values = tuple(sorted({cell for cell in frame[sex] if not is_missing(cell)})[:4])
+        if answers.sex_values or "is_female" in answers.columns:
+            what = f"which value of {', '.join(values)} is female is not known"
+            raise DataError(what, f"{where}, column {sex}", f"state the meaning of each value: {sex_hint(values)}")
+        del columns["is_female"]
+        return frame, (), {sex: values}
+    if read[0].equals(frame[sex]):
+        return frame, (), {}
+    columns["is_female"] = "is_female"
+    return frame.assign(is_female=read[0]), (f"is_female: {sex} as 1 and 0 ({read[1]})",), {}
+
+
+def _with_age_in_years(frame: pd.DataFrame, columns: dict[str, str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
     age = columns.get("age")
-    if age is not None and len(years := coding.numbers(frame[age])) and float(pd.Series(years).median()) > 150:
-        frame = frame.assign(age=[f"{float(a) / _DAYS_PER_YEAR:.2f}" if a else "" for a in frame[age]])
-        columns["age"] = "age"
-        changes.append(f"age: {age} in years (it is in days)")
-    return frame, tuple(changes), questions
+    if age is None or not len(years := coding.numbers(frame[age])) or float(pd.Series(years).median()) <= 150:
+        return frame, ()
+    columns["age"] = "age"
+    in_years = pd.to_numeric(frame[age], errors="coerce") / _DAYS_PER_YEAR
+    cells = in_years.map("{:.2f}".format).where(in_years.notna(), frame[age])
+    return frame.assign(age=cells), (f"age: {age} in years (it is in days)",)
 
 
 def _with_required(frame: pd.DataFrame, columns: dict[str, str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -172,12 +272,6 @@ def _with_required(frame: pd.DataFrame, columns: dict[str, str]) -> tuple[pd.Dat
     return frame, tuple(changes)
 
 
-def _unit(frame: pd.DataFrame, columns: dict[str, str], answers: Answers) -> Guess:
-    if answers.time_unit:
-        return Guess(answers.time_unit, "as stated")
-    return coding.time_unit(columns["time_months"], frame[columns["time_months"]])
-
-
 def _events(frame: pd.DataFrame, column: str, where: str, answers: Answers) -> EventCoding:
     events = coding.event_coding(column, frame[column])
     if answers.event_values:
@@ -186,16 +280,22 @@ def _events(frame: pd.DataFrame, column: str, where: str, answers: Answers) -> E
                             tuple(v for v in events.counts if v not in stated))  # fmt: skip
     if events.unknown or not events.values:
         values = ", ".join(repr(value) for value in events.unknown[:4]) or "none"
-        hint = "state the meaning of each value: --event-value dead=1 --event-value alive=0, or another column: --event"
+        hint = (
+            "state the meaning of each value: --event-value dead=1 --event-value alive=0, or another column: --event; "
+        )
+        hint += "an empty cell excludes the patient"
         raise DataError(f"values of unknown meaning: {values}", f"{where}, column {column}", hint)
+    if not any(events.values.values()):
+        hint = "name another column of events: --event, or the meaning of its values: --event-value"
+        raise DataError(f"no patient has an event: {events.text()}", f"{where}, column {column}", hint)
     return events
 
 
 def _covariates(
-    frame: pd.DataFrame, columns: dict[str, str], answers: Answers
+    frame: pd.DataFrame, columns: dict[str, str], outcomes: Mapping[str, Outcome], answers: Answers
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Numeric columns that are no outcome; the network reads age and sex, or what the user stated."""
-    used = {*columns, *columns.values()}
+    used = {*columns, *columns.values(), *(column for one in outcomes.values() for column in (one.time, one.event))}
     others = [str(name) for name in frame.columns if name not in used and not column_names.is_outcome(str(name))]
     numeric = tuple(name for name in others if not column_names.is_known(name) and _is_numeric(frame[name]))
     built_in = tuple(name for name in ("age", "is_female") if name in columns and _varies(frame[columns[name]]))

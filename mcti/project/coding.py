@@ -1,5 +1,6 @@
 """The meaning of the cells of a clinical table: unit of the times, coding of event and sex, scale of expression."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -31,6 +32,14 @@ OBSERVED = frozenset(
         "1:recurred/progressed",
         "1:progression",
         "relapse",
+        "y",
+        "j",
+        "uncensored",
+        "not censored",
+        "décédé",
+        "décédée",
+        "fallecido",
+        "deceduto",
     ]
 )
 CENSORED = frozenset(
@@ -49,9 +58,19 @@ CENSORED = frozenset(
         "lebt",
         "nein",
         "diseasefree",
+        "n",
+        "vivant",
+        "vivante",
+        "vivo",
     ]
 )
+UNKNOWN = frozenset(("unknown", "unbekannt", "not known", "not recorded", "?", "-", "."))
+"""Cells of outcomes, age and sex that state that the value is not known."""
+_FLAGS = frozenset(("0", "1", "0.0", "1.0", "yes", "no", "true", "false", "y", "n", "ja", "nein", "j"))
+_INVERSE = re.compile(r"(^|_)(cens|alive|living|survived)")
 FEMALE, MALE = frozenset(("female", "f", "woman", "w", "weiblich")), frozenset(("male", "m", "man", "männlich"))
+SEX_MEANINGS = {"female": "1", "male": "0", "missing": ""}
+"""Word of the user -> cell of the column is_female."""
 _LONGEST_MONTHS = 600.0  # fifty years: a longer follow-up is in days
 _LONGEST_YEARS = 30.0
 _TPM_SUM = 1e6
@@ -117,30 +136,39 @@ class EventCoding:
 def event_coding(column: str, cells: "pd.Series[str]") -> EventCoding:
     """The coding of an event column.
 
-    A column of censoring (`censorship`, `censored`) is the inverse of an event; 1 and 2 are the coding of R, 2 = event.
+    A column of censoring or of survivors (`censored`, `OS.censor`, `alive`) is the inverse of an event; 1 and 2 are the
+    coding of R, 2 = event. In an inverse column 1 and 2 are unknown.
     """
     filled = cells[~cells.map(is_missing)].str.strip().str.casefold()
     counts = {str(value): int(count) for value, count in filled.value_counts().sort_index().items()}
-    is_censoring = plain(column).startswith("cens")
+    is_inverse = bool(_INVERSE.search(plain(column)))
     if {float(v) for v in counts if v in ("1", "2", "1.0", "2.0")} == {1.0, 2.0} and len(counts) == 2:
-        meaning = {value: int(float(value) == 2) for value in counts}
+        meaning = {} if is_inverse else {value: int(float(value) == 2) for value in counts}
     else:
         known = dict.fromkeys(OBSERVED | {"1.0"}, 1) | dict.fromkeys(CENSORED | {"0.0"}, 0)
         meaning = {value: known[value] for value in counts if value in known}
-        numeric = set(meaning) <= {"0", "1", "0.0", "1.0", "yes", "no", "true", "false"}
-        if is_censoring and numeric:
+        if is_inverse and set(meaning) <= _FLAGS:
             meaning = {value: 1 - number for value, number in meaning.items()}
     return EventCoding(meaning, counts, tuple(value for value in counts if value not in meaning))
 
 
-def female_flags(column: str, cells: "pd.Series[str]") -> tuple["pd.Series[str]", str] | None:
-    """A column of sex as 1 (female), 0 and empty, and its reading; None where the values are ambiguous."""
+def female_flags(
+    column: str, cells: "pd.Series[str]", stated: Mapping[str, str] | None = None
+) -> tuple["pd.Series[str]", str] | None:
+    """A column of sex as 1 (female), 0 and empty, and its reading; None where the values are ambiguous.
+
+    stated  {value in lower case: "1", "0" or ""} of the user
+    """
     folded = cells.str.strip().str.casefold()
     filled = set(folded[~folded.map(is_missing)])
-    if filled <= FEMALE | MALE:
-        flags = folded.map(lambda cell: "1" if cell in FEMALE else "0" if cell in MALE else "")
+    known = dict.fromkeys(FEMALE, "1") | dict.fromkeys(MALE, "0") | dict(stated or {})
+    if filled <= set(known):
+        flags = folded.map(lambda cell: known.get(cell, ""))
         return flags, f"{int((flags == '1').sum())} female, {int((flags == '0').sum())} male"
-    if "female" in plain(column) and filled <= {"0", "1", "0.0", "1.0"}:
+    if not stated and plain(column) in ("male", "is_male") and filled <= _FLAGS:
+        flags = folded.map(lambda cell: "" if is_missing(cell) else str(int(cell not in OBSERVED | {"1.0"})))
+        return flags, f"{int((flags == '1').sum())} female, {int((flags == '0').sum())} male"
+    if not stated and "female" in plain(column) and filled <= {"0", "1", "0.0", "1.0"}:
         count = int(folded.isin({"1", "1.0"}).sum())
         return cells, f"{count} female, {len(filled) and int(folded.isin({'0', '0.0'}).sum())} male"
     return None

@@ -17,11 +17,12 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
     "age": (
         *("age", "age_at_diagnosis", "age_at_initial_pathologic_diagnosis", "age_years", "age_at_index"),
-        *("demographic_age_at_index", "diagnosis_age", "alter"),
+        *("demographic_age_at_index", "diagnosis_age", "alter", "age_at_surgery"),
     ),
-    "is_female": ("is_female", "female", "sex", "gender", "geschlecht"),
+    "is_female": ("is_female", "female", "sex", "gender", "geschlecht", "is_male", "male"),
     "subtype": (
-        *("subtype", "histology", "histological_type", "oncotree_code", "tumor_type", "tumour_type", "cancer_type"),
+        *("subtype", "histology", "histological_type", "oncotree_code", "tumor_type", "tumour_type"),
+        *("cancer_type_detailed", "cancer_type"),
         *("primary_diagnosis", "histological_subtype", "molecular_subtype", "histologie"),
     ),
     "time_months": (
@@ -29,14 +30,25 @@ NAMES: dict[str, tuple[str, ...]] = {
         *("survival_days", "survival", "follow_up", "followup", "follow_up_months", "followup_months", "followup_days"),
         *("follow_up_days", "follow_up_time", "months", "days", "days_to_last_follow_up", "days_to_last_followup"),
         *("time_years", "survival_years", "os_years", "os", "duration", "zeit", "ueberleben", "überleben"),
+        *("zeit_tage", "zeit_monate", "zeit_jahre", "follow_up_years", "followup_years", "followup_time"),
     ),
     "event": (
         *("event", "status", "os_event", "os_status", "vital_status", "death", "dead", "deceased", "died", "censored"),
         *("censorship", "censoring", "survival_status", "event_observed", "os", "verstorben", "tod"),
+        *("is_censored", "right_censored", "is_dead", "alive", "is_alive", "living", "survived", "statut", "estado"),
     ),
 }
 """Canonical column -> names of sources, as `plain` writes them, the more specific first."""
-ENDPOINTS = {"os": "OS", "dss": "DSS", "dfs": "DFI", "dfi": "DFI", "pfs": "PFI", "pfi": "PFI", "dmfs": "DMFS"}
+ENDPOINTS = {"os": "OS", "dss": "DSS", "dfs": "DFI", "dfi": "DFI", "pfs": "PFI", "pfi": "PFI", "dmfs": "DMFS"} | {
+    # The web site of cBioPortal writes the names in full.
+    "overall_survival": "OS",
+    "disease_specific_survival": "DSS",
+    "disease_free": "DFI",
+    "disease_free_survival": "DFI",
+    "progress_free_survival": "PFI",
+    "progression_free_survival": "PFI",
+    "progression_free": "PFI",
+}
 """Prefix of a column of times or events -> end point."""
 UNITS = {"days": ("day", "days", "tage", "tagen"), "months": ("month", "months", "mo", "monate", "monaten")} | {
     "years": ("year", "years", "yr", "yrs", "jahre", "jahren")
@@ -74,15 +86,37 @@ def _of_endpoint(canonical: str, endpoint: str | None) -> tuple[str, ...]:
     units = [f"_{word}" for names in UNITS.values() for word in names]
     ends = {
         "time_months": ["_time", *units, *(f"_time{unit}" for unit in units)],
-        "event": ["_event", "_status", "_cens", "_censor", ""],
+        "event": ["_event", "_status", "_cens", "_censor", "_censored", "_censorship", ""],
     }
     return tuple(word + end for word in words for end in ends.get(canonical, ()))
 
 
+def of_endpoint(columns: Iterable[str], endpoint: str) -> dict[str, str]:
+    """The columns of times and events whose names state this end point: {canonical column: column}."""
+    by_plain = {plain(column): column for column in reversed(list(columns))}
+    sources: dict[str, str] = {}
+    for canonical in ("time_months", "event"):
+        names = (name for name in _of_endpoint(canonical, endpoint) if name in by_plain)
+        if (name := next(names, None)) is not None:
+            sources[canonical] = by_plain[name]
+    return sources
+
+
+def is_of_another(column: str, endpoint: str) -> bool:
+    """Whether the name states an end point that is not this one."""
+    return _stated_endpoint(column) not in (None, endpoint)
+
+
 def endpoint_of(*columns: str) -> str:
     """The end point that the first of these names states; OS where none does."""
-    words = [word for column in columns for word in plain(column).split("_")]
-    return next((ENDPOINTS[word] for word in words if word in ENDPOINTS), "OS")
+    stated = [name for column in columns if (name := _stated_endpoint(column)) is not None]
+    return stated[0] if stated else "OS"
+
+
+def _stated_endpoint(column: str) -> str | None:
+    name = f"_{plain(column)}_"
+    places = {name.find(f"_{words}_"): endpoint for words, endpoint in ENDPOINTS.items() if f"_{words}_" in name}
+    return places[min(places)] if places else None
 
 
 def unit_of(column: str) -> str | None:
@@ -99,5 +133,4 @@ def is_known(column: str) -> bool:
 
 def is_outcome(column: str) -> bool:
     """Whether the name is that of a time or event: such a column is no covariate."""
-    words = plain(column).split("_")
-    return bool(_OUTCOME.search(plain(column))) or any(word in ENDPOINTS for word in words)
+    return bool(_OUTCOME.search(plain(column))) or _stated_endpoint(column) is not None

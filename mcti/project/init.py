@@ -1,15 +1,19 @@
 """`mcti init`: tables of the user to a project folder, with what was understood."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from pydantic import BaseModel, ConfigDict
 
-from mcti.errors import UsageError, did_you_mean
+from mcti.errors import DataError, UsageError, did_you_mean
 from mcti.local import dvc_program
+from mcti.params.data import Endpoint
 from mcti.project import create, params_text
 from mcti.project.clinical import Answers
+from mcti.project.coding import SEX_MEANINGS
+from mcti.project.endpoints import Outcome
 from mcti.project.examples import EXAMPLES
 from mcti.project.files import WrittenFiles
 from mcti.project.proposal import RAW, Proposal, Sources, propose
@@ -23,6 +27,7 @@ class InitResult(BaseModel):
 
     understood  lines about the tables;  check: what is uncertain, with the flag that answers it
     kept        existing files with another content, which were not changed
+    endpoints   end points of the project, the selected one first
     """
 
     model_config = ConfigDict(frozen=True)
@@ -32,6 +37,7 @@ class InitResult(BaseModel):
     check: tuple[str, ...]
     written: int
     kept: tuple[str, ...]
+    endpoints: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """For the terminal, with the next commands."""
@@ -44,6 +50,10 @@ class InitResult(BaseModel):
             "           mcti stack up",
             '           git add -A && git commit -m "data and settings"',
             f"           dvc repro && dvc push && mcti promote --name {self.name}",
+            *(
+                f"{other:<10} mcti ingest --set ingest.endpoint={other} --out data/{other}/cohort; then README.md"
+                for other in self.endpoints[1:]
+            ),
         ]
 
 
@@ -68,10 +78,10 @@ def init(folder: Path, name: str, inputs: Sources, answers: Answers, prompt: Pro
         DataError when a table cannot be read, or `ingest` would refuse the cohort.
         UsageError when a stated value is invalid. OperationalError when git is missing, or a file cannot be written.
     """
-    proposal = propose(name, inputs, answers, folder)
-    if prompt is not None:
-        inputs, answers = _answered(proposal, inputs, answers, prompt)
+    if prompt is None:
         proposal = propose(name, inputs, answers, folder)
+    else:
+        proposal = _answered_proposal(name, inputs, answers, folder, prompt)
     text = params_text.render(proposal.settings, proposal.reasons)
     files = create.create(folder, name, text, proposal.files)
     _version_tables(folder, files)
@@ -82,22 +92,78 @@ def init(folder: Path, name: str, inputs: Sources, answers: Answers, prompt: Pro
         check=proposal.questions,
         written=len(files.written),
         kept=files.edited,
+        endpoints=proposal.endpoints,
     )
 
 
+def _answered_proposal(name: str, inputs: Sources, answers: Answers, folder: Path, prompt: Prompt) -> Proposal:
+    """The proposal with the answers of the user; answers that do not fit the tables are requested again."""
+    proposal = propose(name, inputs, answers, folder)
+    while True:
+        try:
+            return propose(name, *_answered(proposal, inputs, answers, prompt), folder)
+        except (DataError, UsageError) as error:
+            prompt(f"error      {error}", "")
+
+
 def _answered(proposal: Proposal, inputs: Sources, answers: Answers, prompt: Prompt) -> tuple[Sources, Answers]:
-    """The answers of the user to what was proposed."""
+    """The answers of the user to what was proposed; values that the user stated by flags are not requested again."""
     for line in (*proposal.lines, *(f"check      {question}" for question in proposal.questions)):
         prompt(line, "")
     ingest = proposal.settings["ingest"]
-    if "time_unit" in ingest:
-        answers = replace(answers, time_unit=prompt("unit of the times: days, months or years", ingest["time_unit"]))
-    answers = replace(answers, endpoint=prompt("end point: OS, DSS, DFI, PFI or DMFS", ingest.get("endpoint", "OS")))
-    scale = prompt("scale of the expression: counts, tpm, log2 or z-score", ingest["expression_scale"])
-    read = proposal.settings["train"]["architecture"]["covariates"]
-    stated = prompt("covariates of the network, separated by commas", ",".join(read) or "none")
-    names = tuple(word.strip() for word in stated.split(",") if word.strip() and word.strip() != "none")
-    return replace(inputs, expression_scale=scale), replace(answers, covariates=names)
+    if "time_unit" in ingest and answers.time_unit is None:
+        units = ("days", "months", "years")
+        answers = replace(answers, time_unit=_choice(prompt, "unit of the times", ingest["time_unit"], units))
+    if not answers.endpoints:
+        answers = replace(answers, endpoints=_endpoints(prompt, ingest.get("endpoint", "OS")))
+    for column, values in proposal.unread_sex.items():
+        answers = replace(answers, sex_values=_sex_values(prompt, column, values))
+    if inputs.expression_scale is None:
+        scales = ("counts", "tpm", "log2", "z-score")
+        scale = _choice(prompt, "scale of the expression", ingest["expression_scale"], scales)
+        inputs = replace(inputs, expression_scale=scale)
+    if answers.covariates is None:
+        answers = replace(answers, covariates=_covariates(prompt, proposal, answers))
+    return inputs, answers
+
+
+def _choice(prompt: Prompt, question: str, proposed: str, choices: Sequence[str]) -> str:
+    """One of `choices`; the question is repeated until the answer is one of them."""
+    while (answer := prompt(f"{question}: {', '.join(choices)}", proposed).strip()) not in choices:
+        prompt(f"{answer!r} is none of {', '.join(choices)}", "")
+    return answer
+
+
+def _endpoints(prompt: Prompt, proposed: str) -> dict[str, Outcome | None]:
+    """End points in the order of the answer."""
+    known = get_args(Endpoint)
+    while True:
+        names = _words(prompt(f"end point, or several separated by commas: {', '.join(known)}", proposed))
+        unknown = [name for name in names if name not in known]
+        if names and not unknown:
+            return dict.fromkeys(names)
+        prompt(f"{', '.join(unknown) or 'no name'}: none of {', '.join(known)}", "")
+
+
+def _sex_values(prompt: Prompt, column: str, values: tuple[str, ...]) -> dict[str, str]:
+    """The meaning of each value of a column of sex; without a female or male one the column is not used."""
+    meanings = {
+        value: _choice(prompt, f"{value!r} in the column {column}", "missing", tuple(SEX_MEANINGS)) for value in values
+    }
+    is_known = {"female", "male"} <= set(meanings.values())
+    return {value.casefold(): SEX_MEANINGS[word] for value, word in meanings.items()} if is_known else {}
+
+
+def _covariates(prompt: Prompt, proposal: Proposal, answers: Answers) -> tuple[str, ...]:
+    """Covariates of the network; sex is proposed, too, where the user stated its values just now."""
+    read = list(proposal.settings["train"]["architecture"]["covariates"])
+    if answers.sex_values and "is_female" not in read:
+        read.append("is_female")
+    return tuple(_words(prompt("covariates of the network, separated by commas", ",".join(read) or "none")))
+
+
+def _words(answer: str) -> list[str]:
+    return [word.strip() for word in answer.split(",") if word.strip() and word.strip() != "none"]
 
 
 def example(name: str) -> ExampleResult:

@@ -52,5 +52,7 @@ def _description(model: Any, key: str) -> str:
 
 def _flow(value: Any) -> str:
     return (
-        yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).removesuffix("...\n").strip()
+        yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True, sort_keys=False)
+        .removesuffix("...\n")
+        .strip()
     )

@@ -50,6 +50,8 @@ class Proposal:
     reasons     "section.key" -> why the value is proposed, for the comments of params.yaml
     files       {path below the project: writer} of converted tables
     lines       for the terminal;  questions: what is uncertain, each with its flag
+    endpoints   all end points of the project, the selected one first
+    unread_sex  {column: values} of sex where the values do not state which is female
     """
 
     settings: dict[str, dict[str, Any]]
@@ -57,6 +59,8 @@ class Proposal:
     files: dict[str, Writer]
     lines: tuple[str, ...]
     questions: tuple[str, ...]
+    endpoints: tuple[str, ...]
+    unread_sex: dict[str, tuple[str, ...]]
 
 
 def propose(name: str, inputs: Sources, answers: Answers, folder: Path) -> Proposal:
@@ -69,17 +73,26 @@ def propose(name: str, inputs: Sources, answers: Answers, folder: Path) -> Propo
         UsageError when a stated value is invalid.
     """
     layout = _layout(inputs)
-    draft = _of_layout(layout, name, inputs, answers) if layout else _canonical(name, inputs, answers)
+    draft = _of_layout(layout, name, inputs, answers) if layout else _canonical(name, inputs, answers, folder)
     settings = params.check(Settings, draft.settings, "the proposal")
-    cohort = _read(draft, inputs, settings.ingest)
-    lines, questions = _summary(cohort, settings)
+    selected = tuple(answers.endpoints) or (settings.ingest.endpoint,)
+    cohorts = _read(draft, inputs, settings.ingest, selected)
+    lines, questions = _summaries(cohorts, settings)
     located = {section: dict(keys) for section, keys in draft.settings.items()}
     located["ingest"] |= _paths(draft, inputs, folder)
     if "extract" in located and "import" in located["extract"]:
         path = located["extract"]["import"]["path"]
         located["extract"]["import"] = located["extract"]["import"] | {"path": _from(folder, path)}
-    _fit_to_cohort(located, cohort, draft.reasons)
-    return Proposal(located, draft.reasons, draft.files, (*draft.lines, *lines), (*draft.questions, *questions))
+    _fit_to_cohort(located, list(cohorts.values()), draft.reasons)
+    return Proposal(
+        located,
+        draft.reasons,
+        draft.files,
+        (*draft.lines, *lines),
+        (*draft.questions, *questions),
+        selected,
+        draft.unread_sex,
+    )
 
 
 @dataclass
@@ -91,9 +104,12 @@ class _Draft:
     files: dict[str, Writer]
     lines: list[str]
     questions: list[str]
+    converted: dict[str, str] = field(default_factory=dict)
+    """Table -> its path in `files`."""
+    unread_sex: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def _canonical(name: str, inputs: Sources, answers: Answers) -> _Draft:
+def _canonical(name: str, inputs: Sources, answers: Answers, folder: Path) -> _Draft:
     """The draft of one clinical table, one expression table and one table of slides."""
     read = clinical.propose(foreign_tables.read(inputs.clinical), answers)
     ids = set(read.ids)
@@ -111,16 +127,17 @@ def _canonical(name: str, inputs: Sources, answers: Answers) -> _Draft:
     }
     ingest |= {"event_confirmed": True} if answers.event_confirmed else {}
     ingest |= {"columns": read.columns} if read.columns else {}
-    ingest |= {"event_values": read.events.needed()} if read.events.needed() else {}
+    ingest |= {"endpoints": _endpoint_columns(read)} if read.outcomes else {}
+    ingest |= {"event_values": read.event_values} if read.event_values else {}
+    ingest |= {"age_values": dict(read.masked_ages)} if read.masked_ages else {}
     settings = _settings(name, ingest, inputs, features, read.read_by_network)
     reasons = {
         "ingest.time_unit": read.unit.reason,
-        "ingest.event_values": read.events.text(),
+        "ingest.event_values": read.event_text,
         "ingest.expression_scale": genes.scale.reason,
         "ingest.covariates": "numeric columns that are no outcome",
     }
-    files: dict[str, Writer] = {}
-    lines: list[str] = []
+    draft = _Draft(settings, reasons, {}, [], [*read.questions], unread_sex=read.unread_sex)
     parts: dict[str, tuple[str | None, _Part]] = {
         "clinical": (inputs.clinical, read),
         "expression": (inputs.expression, genes),
@@ -128,15 +145,27 @@ def _canonical(name: str, inputs: Sources, answers: Answers) -> _Draft:
     }
     for table_name, (source, part) in parts.items():
         if part.table is not None:
-            path = f"{RAW}/{table_name}.{'parquet' if table_name == 'expression' else 'csv'}"
-            files[path] = _writer(table_name, part.table)
-            lines.append(f"convert    {path}: {source or inputs.features} ({'; '.join(part.changes)})")
-    lines += _understood(read, genes, slides, features, inputs)
-    questions = list(read.questions)
+            path = _path_of_converted(table_name, source, folder)
+            draft.files[path] = _writer(table_name, part.table)
+            draft.converted[table_name] = path
+            draft.lines.append(f"convert    {path}: {source or inputs.features} ({'; '.join(part.changes)})")
+    draft.lines += _understood(read, genes, slides, features, inputs)
     if not genes.scale.is_sure:
-        questions.append(f"the scale of the expression is taken as {genes.scale.value} ({genes.scale.reason}): "
-                         "--expression-scale")  # fmt: skip
-    return _Draft(settings, reasons, files, lines, questions)
+        reason = f"{genes.scale.value} ({genes.scale.reason})"
+        draft.questions.append(f"the scale of the expression is taken as {reason}: --expression-scale")
+    return draft
+
+
+def _endpoint_columns(read: clinical.ClinicalProposal) -> dict[str, dict[str, str]]:
+    return {name: {"time_months": one.time, "event": one.event} for name, one in read.outcomes.items()}
+
+
+def _path_of_converted(table_name: str, source: str | None, folder: Path) -> str:
+    """The path of a converted table below the project; never that of its source, which is kept."""
+    ending = "parquet" if table_name == "expression" else "csv"
+    path = f"{RAW}/{table_name}.{ending}"
+    is_source = source is not None and Path(source).resolve() == (folder / path).resolve()
+    return f"{RAW}/{table_name}_converted.{ending}" if is_source else path
 
 
 def _slides(inputs: Sources, features: slide_sets.FeaturesProposal | None, ids: set[str]) -> slide_sets.SlidesProposal:
@@ -162,7 +191,7 @@ def _understood(
     lines = [
         f"clinical   {inputs.clinical}: {len(read.ids)} patients; columns {columns}",
         f"time       {read.unit.value} ({read.unit.reason})",
-        f"event      {read.events.text()}; end point {read.endpoint}",
+        f"event      {read.event_text}; end point {', '.join(read.outcomes) or read.endpoint}",
         f"genes      {inputs.expression}: {len(genes.ids)} patients, "
         f"{len(ids & set(genes.ids))} of the clinical table, {genes.genes} genes; "
         f"scale {genes.scale.value} ({genes.scale.reason})",
@@ -226,6 +255,7 @@ def _layout(inputs: Sources) -> str | None:
 
 def _of_layout(layout: str, name: str, inputs: Sources, answers: Answers) -> _Draft:
     """The draft of public source tables: the layout defines columns, units and events."""
+    _check_answers_of_layout(layout, answers)
     genes = inputs.expression or (inputs.clinical if layout == "mcat" else None)
     if genes is None:
         raise UsageError(f"no expression of the layout {layout}", "--expression", "name its matrix or folder")
@@ -244,9 +274,18 @@ def _of_layout(layout: str, name: str, inputs: Sources, answers: Answers) -> _Dr
         raw = sources.read(inputs.clinical, genes, None, IngestParams(**ingest))
         table, reason = _slides_of_layout(raw, inputs, features)
         draft.files[f"{RAW}/slides.csv"] = _writer("slides", table)
+        draft.converted["slides"] = f"{RAW}/slides.csv"
         draft.lines.append(f"convert    {RAW}/slides.csv: {len(table)} slides {reason}")
     draft.lines.append(f"layout     {layout}: {inputs.clinical} and {genes}")
     return draft
+
+
+def _check_answers_of_layout(layout: str, answers: Answers) -> None:
+    if any(answers.endpoints.values()):
+        hint = "write the name only, such as --endpoint DFI"
+        raise UsageError(f"the layout {layout} finds the columns by the end point", "--endpoint", hint)
+    if answers.sex_values:
+        raise UsageError(f"the layout {layout} defines the values of sex", "--sex-value", "remove the flag")
 
 
 def _slides_of_layout(
@@ -268,16 +307,34 @@ def _sources(inputs: Sources) -> dict[str, str | None]:
             "slides": inputs.slides}  # fmt: skip
 
 
-def _read(draft: _Draft, inputs: Sources, ingest: IngestParams) -> Cohort:
-    """The cohort as `ingest` would read it; converted tables are written to a temporary folder."""
+def _read(draft: _Draft, inputs: Sources, ingest: IngestParams, endpoints: tuple[str, ...]) -> dict[str, Cohort]:
+    """The cohort of each end point as `ingest` would read it; converted tables are written to a temporary folder."""
+    cohorts = {}
     with TemporaryDirectory(prefix="mcti-init-") as scratch:
         locations = _sources(inputs)
-        for path, write in draft.files.items():
+        for table_name, path in draft.converted.items():
             target = Path(scratch, Path(path).name)
-            write(target)
-            locations[target.stem] = str(target)
-        raw = sources.read(str(locations["clinical"]), str(locations["expression"]), locations["slides"], ingest)
-        return assemble(raw, ingest)
+            draft.files[path](target)
+            locations[table_name] = str(target)
+        for name in endpoints:
+            selected = ingest.model_copy(update={"endpoint": name})
+            raw = sources.read(str(locations["clinical"]), str(locations["expression"]), locations["slides"], selected)
+            cohorts[name] = assemble(raw, selected)
+    return cohorts
+
+
+def _summaries(cohorts: Mapping[str, Cohort], settings: Settings) -> tuple[list[str], list[str]]:
+    """The lines and questions of each end point, with its name where there are several."""
+    all_lines: list[str] = []
+    all_questions: list[str] = []
+    for name, cohort in cohorts.items():
+        lines, questions = _summary(cohort, settings)
+        if len(cohorts) > 1:
+            lines = [f"{line[:11]}{name}: {line[11:]}" for line in lines]
+            questions = [f"{name}: {question}" for question in questions]
+        all_lines += lines
+        all_questions += questions
+    return all_lines, all_questions
 
 
 def _summary(cohort: Cohort, settings: Settings) -> tuple[list[str], list[str]]:
@@ -301,8 +358,10 @@ def _subtypes(cohort: Cohort) -> dict[str, int]:
 
 def _paths(draft: _Draft, inputs: Sources, folder: Path) -> dict[str, str]:
     """The paths of the tables as the project writes them: relative where they are below it, else absolute."""
-    written = {Path(path).stem: path for path in draft.files}
-    return {table_name: written.get(table_name) or _from(folder, path) for table_name, path in _sources(inputs).items()}
+    return {
+        table_name: draft.converted.get(table_name) or _from(folder, path)
+        for table_name, path in _sources(inputs).items()
+    }
 
 
 def _from(folder: Path, path: str | None) -> str:
@@ -312,15 +371,15 @@ def _from(folder: Path, path: str | None) -> str:
     return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else str(absolute)
 
 
-def _fit_to_cohort(settings: dict[str, dict[str, Any]], cohort: Cohort, reasons: dict[str, str]) -> None:
-    """Settings that depend on the size of the cohort."""
-    events = cohort.info.counts["events"]
+def _fit_to_cohort(settings: dict[str, dict[str, Any]], cohorts: list[Cohort], reasons: dict[str, str]) -> None:
+    """Settings that depend on the size of the cohorts: those of the end points of one project."""
+    events = min(cohort.info.counts["events"] for cohort in cohorts)
     folds = max(2, min(_FOLDS, events // _MIN_EVENTS_PER_FOLD))
     if folds < _FOLDS:
         settings["split"] = {"folds": folds}
         settings["validate"] = {"folds_planned": folds}
         reasons["split.folds"] = f"{events} events: {_MIN_EVENTS_PER_FOLD} in each fold"
-    if len(_subtypes(cohort)) == 1:
+    if any(len(_subtypes(cohort)) == 1 for cohort in cohorts):
         settings["train"]["lambda_subtype"] = 0.0
         reasons["train.lambda_subtype"] = "one subtype: the second task is off"
 

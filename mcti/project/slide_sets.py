@@ -46,6 +46,9 @@ def propose_table(location: str, patients: Collection[str]) -> SlidesProposal:
     """
     if Path(location).is_dir():
         files = sorted(p for p in Path(location).rglob("*") if p.suffix.casefold() in SLIDE_SUFFIXES and p.is_file())
+        if not files:
+            hint = f"name the folder of the slide files ({', '.join(sorted(SLIDE_SUFFIXES))}), or a table of slides"
+            raise DataError("the folder has no slide file", location, hint)
         table = of_names({slide_name(p.name): str(p.resolve()) for p in files}, patients, location)
         return SlidesProposal(tuple(table["patient_id"]), len(table), table, (f"the {len(table)} files of {location}",))
     source = foreign_tables.read(location)

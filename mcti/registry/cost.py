@@ -53,7 +53,11 @@ def _patient(ensemble: Ensemble, patches: int) -> dict[str, Any]:
 
 
 def _peak(ensemble: Ensemble, patient: Mapping[str, Any]) -> int:
+    """The first prediction stacks the members; later ones share this network, whose weights count as well."""
+    ensemble.predict(**patient)
+    stacked = ensemble.stacked(ensemble.eligible_members(patient["patient_id"]))
     nets = [member.net.state_dict() for member in ensemble.members.values()]
+    nets += [] if stacked is None else [stacked.net.state_dict()]
     weights: int = sum(tensor.nbytes for net in nets for tensor in net.values())
     with _Live() as live:
         ensemble.predict(**patient)

@@ -209,9 +209,10 @@ def test_joining_a_stack_that_is_not_running_is_refused(tmp_path):
         stack.join(tmp_path / "clone", tmp_path)
 
 
-def test_the_demo_outside_a_checkout_is_refused(tmp_path):
+def test_the_demo_in_a_folder_of_other_files_is_refused(tmp_path):
     from mcti.demo.run import demo
 
+    (tmp_path / "notes.txt").write_text("of another work")
     with pytest.raises(UsageError, match=r"no dvc\.yaml"):
         demo(tmp_path, announce=lambda _: None)
 

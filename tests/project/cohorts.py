@@ -103,4 +103,18 @@ def gdc_json(folder):
     return ["--clinical", "clinical.json", "--expression", "star", "--slides", "slides.csv"]
 
 
+def two_endpoints(folder):
+    """OS as 1 and 2 in days, relapses as 0 and 1 in months and 10 patients without: (flags, truth of the relapses)."""
+    clinical, genes, slides = cohort()
+    relapse = clinical[["patient_id"]].assign(
+        event=(np.arange(PATIENTS) % 4 < 2).astype(int), time_months=np.round(clinical["time_months"] * 0.7, 2)
+    )
+    table = clinical.drop(columns=["time_months", "event"]).assign(
+        OS_days=(clinical["time_months"] * 30.4375).round().astype(int), OS_status=clinical["event"] + 1,
+        DFI_months=relapse["time_months"].astype(str).where(relapse.index >= 10, ""), DFI=relapse["event"],
+        PFI=relapse["event"],
+    )  # fmt: skip
+    return write(folder, table, genes, slides), relapse[10:]
+
+
 FORMS = {"windows": windows, "in_days": in_days, "gdc_tsv": gdc_tsv, "gdc_json": gdc_json, "canonical": canonical}

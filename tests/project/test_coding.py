@@ -39,12 +39,21 @@ def test_the_unit_is_that_of_the_name_or_of_the_distribution(name, cells, unit, 
         ("censored", ("yes", "no"), {"no": 1, "yes": 0}, {"no": 1, "yes": 0}),
         ("vital_status", ("Dead", "Alive", ""), {"alive": 0, "dead": 1}, {"alive": 0, "dead": 1}),
         ("OS_STATUS", ("1:DECEASED", "0:LIVING"), {"0:living": 0, "1:deceased": 1}, {"0:living": 0, "1:deceased": 1}),
+        ("OS.censored", (0, 1, 1), {"0": 1, "1": 0}, {"0": 1, "1": 0}),
+        ("is_alive", ("TRUE", "FALSE"), {"false": 1, "true": 0}, {"false": 1, "true": 0}),
+        ("death", ("Y", "N"), {"n": 0, "y": 1}, {"n": 0, "y": 1}),
+        ("status", ("censored", "uncensored"), {"censored": 0, "uncensored": 1}, {"censored": 0, "uncensored": 1}),
+        ("survival_status", (0, 1), {"0": 0, "1": 1}, {}),
         ("censoring", ("alive", "dead"), {"alive": 0, "dead": 1}, {"alive": 0, "dead": 1}),  # the words state it
     ],
 )
 def test_the_coding_of_events(name, cells, values, needed):
     events = coding.event_coding(name, column(*cells))
     assert (dict(events.values), events.needed(), events.unknown) == (values, needed, ())
+
+
+def test_one_and_two_of_a_column_of_censoring_are_unknown():
+    assert coding.event_coding("censored", column(1, 2, 2)).unknown == ("1", "2")
 
 
 def test_unknown_words_are_not_guessed_and_counts_are_shown():
@@ -60,6 +69,7 @@ def test_sex_is_read_from_words_and_refused_where_it_is_ambiguous():
     assert coding.female_flags("sex", column(1, 2)) is None
     assert coding.female_flags("sex", column(0, 1)) is None
     assert coding.female_flags("is_female", column(1, 0))[0].tolist() == ["1", "0"]
+    assert coding.female_flags("male", column(1, 0, ""))[0].tolist() == ["0", "1", ""]
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,20 @@ def test_one_column_has_one_meaning_and_the_end_point_decides_between_two():
     assert len(set(column_names.guess(["id", "os"]).values())) == 2
 
 
+def test_the_names_of_the_web_site_of_cbioportal():
+    names = ["Study ID", "Patient ID", "Sample ID", "Diagnosis Age", "Overall Survival (Months)", "Sex", "Cancer Type",
+             "Overall Survival Status", "Disease Free (Months)", "Disease Free Status"]  # fmt: skip
+    columns = column_names.guess(names)
+    assert columns["patient_id"] == "Patient ID"
+    assert (columns["time_months"], columns["event"]) == ("Overall Survival (Months)", "Overall Survival Status")
+    free = column_names.guess(names, "DFI")
+    assert (free["time_months"], free["event"]) == ("Disease Free (Months)", "Disease Free Status")
+    assert column_names.endpoint_of("Disease Free (Months)", "Disease Free Status") == "DFI"
+    assert column_names.endpoint_of("Overall Survival (Months)") == "OS"
+    assert column_names.is_of_another("Disease Free Status", "OS")
+    assert not column_names.is_of_another("Overall Survival Status", "OS")
+
+
 def test_end_point_unit_and_outcomes_by_name():
     assert column_names.endpoint_of("DFS_MONTHS", "status") == "DFI"
     assert column_names.endpoint_of("time", "event") == "OS"

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import pytest
 import yaml
 
 from mcti import params
 from mcti.project import files
+from tests.infra import manifests
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,6 +45,26 @@ def test_the_overlay_names_existing_folders():
     written = files.common_files("x")
     overlay = yaml.safe_load(written["deploy/kustomization.yaml"])
     assert [f"deploy/{path}/kustomization.yaml" in written for path in overlay["resources"]] == [True]
+
+
+@pytest.mark.skipif(not manifests.kubectl_is_new_enough(), reason="there is no recent kubectl")
+def test_the_overlay_is_rendered_as_that_of_the_checkout_with_the_images_of_the_user(tmp_path):
+    """The same objects; only the names of the images differ."""
+    files.write(tmp_path, files.common_files("x"))
+    rendered = manifests.kustomize(tmp_path / "deploy")
+    images = [tree["image"] for document in rendered for tree in manifests.walk(document) if "image" in tree]
+    expected = manifests.kustomize(ROOT / "infra/kubernetes/overlays/minio-or-seaweedfs")
+    assert _without_images(rendered) == _without_images(expected)
+    assert "registry.example/mcti-services:0.1.0" in images
+    assert not [image for image in images if str(image).startswith("mcti-")]
+
+
+def _without_images(documents):
+    for document in documents:
+        for tree in manifests.walk(document):
+            if isinstance(tree.get("image"), str):
+                tree["image"] = ""
+    return sorted(documents, key=lambda document: (document["kind"], document["metadata"]["name"]))
 
 
 def test_existing_files_are_kept_and_reported(tmp_path):

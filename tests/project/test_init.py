@@ -1,6 +1,7 @@
 """`mcti init` on the forms of one simulated cohort, up to a data contract that DVC ran. The truth is the simulation."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +12,21 @@ import pytest
 import yaml
 
 from mcti import params
+from mcti.cli import command_context
+from mcti.cli.app import app
 from mcti.cohort import tables
 from mcti.errors import DataError, UsageError
+from mcti.project import files
 from mcti.project import init as projects
 from mcti.project.clinical import Answers
+from mcti.project.endpoints import Outcome
 from mcti.project.examples import EXAMPLES
 from mcti.project.proposal import Sources
 from mcti.steps.ingest import ingest
-from tests.project.cohorts import FORMS, canonical, cohort
+from tests import command_blocks
+from tests.project.cohorts import FORMS, canonical, cohort, two_endpoints, windows
 
+NAMES = {"clinical": "clinical", "expression": "genes", "slides": "slides"}
 BIN = Path(sys.executable).parent
 
 
@@ -40,6 +47,26 @@ def test_every_form_reaches_the_data_contract_by_the_proposals(form, tmp_path):
     assert "check      " not in printed
     run("dvc", "repro", "validate", cwd=tmp_path / "project")
     assert (tmp_path / "project/reports/validation/profile.json").is_file()  # only where the contract holds
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_tutorial_make_a_project_of_the_tables_in_it(tmp_path):
+    """The blocks of own-tables.md; only the installation and the servers are left out."""
+    page = command_blocks.ROOT / "docs/tutorial/own-tables.md"
+    init, several = (block.text for block in command_blocks.blocks(page) if "test_init.py" in block.title)
+    raw = tmp_path / "one/data/raw"
+    raw.mkdir(parents=True)
+    canonical(raw)
+    (raw / "genes.csv").rename(raw / "expression.csv")
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    command_blocks.run([init, "dvc add data/raw", "dvc repro validate"], tmp_path / "one", environment)
+    assert (tmp_path / "one/reports/validation/profile.json").is_file()
+    raw = tmp_path / "two/data/raw"
+    raw.mkdir(parents=True)
+    two_endpoints(raw)
+    (raw / "genes.csv").rename(raw / "expression.csv")
+    command_blocks.run([several], tmp_path / "two", environment)
+    assert len(tables.read_patients(tmp_path / "two/data/DFI/cohort")) == 70
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -83,6 +110,144 @@ def test_a_second_call_keeps_every_file_and_names_the_edited_ones(tmp_path, monk
     assert (tmp_path / "p/params.yaml").read_text() == "# mine\n"
 
 
+def test_each_of_two_end_points_is_a_cohort_of_one_project(tmp_path, monkeypatch):
+    """The table codes and measures the two differently; the truth is that of the simulation."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(projects.dvc_program, "run", lambda *_, **__: "")
+    _, relapses = two_endpoints(tmp_path)
+    sources = Sources(clinical="clinical.csv", expression="genes.csv", slides="slides.csv")
+    result = projects.init(tmp_path / "p", "lung", sources, Answers(endpoints={"OS": None, "DFI": None}))
+    lines = "\n".join(result.lines())
+    assert "OS: 80 patients, 32 events" in lines
+    assert f"DFI: 70 patients, {relapses['event'].sum()} events" in lines
+    command = "mcti ingest --set ingest.endpoint=DFI --out data/DFI/cohort"
+    assert command in lines
+    monkeypatch.chdir(tmp_path / "p")
+    assert command in Path("README.md").read_text(encoding="utf-8")
+    settings = params.load("params.yaml").ingest
+    assert (settings.endpoint, list(settings.endpoints), settings.covariates) == ("OS", ["OS", "DFI"], ())
+    for name, truth in {"OS": cohort()[0], "DFI": relapses}.items():
+        selected = settings.model_copy(update={"endpoint": name})
+        ingest(settings.clinical, settings.expression, settings.slides, selected, Path(f"data/{name}/cohort"))
+        patients = tables.read_patients(f"data/{name}/cohort")
+        assert patients["patient_id"].tolist() == truth["patient_id"].tolist()
+        assert patients["event"].tolist() == truth["event"].tolist()
+        np.testing.assert_allclose(patients["time_months"], truth["time_months"], atol=0.02)
+
+
+XENA_GENES = "sample\t" + "\t".join(f"P{n}-01" for n in range(12)) + "\nTP53" + "\t5.5" * 12 + "\n"
+
+
+def xena(tmp_path):
+    """Twelve patients whose OS and PFI differ, in days."""
+    (tmp_path / "study").mkdir()
+    phenotype = "sampleID\tsample_type\tage_at_initial_pathologic_diagnosis\tgender\thistological_type"
+    phenotype += "\ttissue_source_site\n"
+    phenotype += "".join(f"P{n}-01\tPrimary Tumor\t50\tMALE\tIDC\tX\n" for n in range(12))
+    survival = "sample\t_PATIENT\tOS\tOS.time\tPFI\tPFI.time\n"
+    survival += "".join(f"P{n}-01\tP{n}\t{n % 2}\t{3000 - n}\t{n % 3 // 2}\t{900 + n}\n" for n in range(12))
+    texts = {"study/clinicalMatrix": phenotype, "study/survival": survival, "HiSeqV2": XENA_GENES}
+    texts["slides.csv"] = "patient_id,slide_id\n" + "".join(f"P{n},S{n}\n" for n in range(12))
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    return Sources(clinical="study", expression="HiSeqV2", slides="slides.csv")
+
+
+def test_two_end_points_of_a_layout_are_found_without_columns(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = projects.init(tmp_path / "p", "lung", xena(tmp_path), Answers(endpoints={"PFI": None, "OS": None}))
+    lines = "\n".join(result.lines())
+    assert "PFI: 12 patients, 4 events" in lines
+    assert "OS: 12 patients, 6 events" in lines
+    settings = params.load(tmp_path / "p/params.yaml").ingest
+    assert (settings.endpoint, settings.endpoints) == ("PFI", {})
+    for name, first in {"PFI": 900, "OS": 3000}.items():
+        selected = settings.model_copy(update={"endpoint": name})
+        ingest("study", "HiSeqV2", "slides.csv", selected, tmp_path / name)
+        assert tables.read_patients(tmp_path / name)["time_months"][0] == pytest.approx(first / 30.4375)
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ({"endpoints": {"OS": Outcome("OS.time", "OS")}}, "finds the columns by the end point.*--endpoint"),
+        ({"sex_values": {"1": "1"}}, "defines the values of sex.*--sex-value"),
+        ({"endpoints": {"OS": None, "DFI": None}}, "DFI"),
+    ],
+)
+def test_answers_that_a_layout_does_not_need_or_have_are_one_error(answers, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((DataError, UsageError), match=message):
+        projects.init(tmp_path / "p", "lung", xena(tmp_path), Answers(**answers))
+    assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--endpoint", "os"], "no end point 'os' in --endpoint: one of OS, DSS"),
+        (["--endpoint", "OS", "--endpoint", "OS"], "OS is stated twice in --endpoint"),
+        (["--endpoint", "DFI=DFI_months"], "has not the form NAME=TIMES,EVENTS"),
+        (["--endpoint", "OS", "--endpoint", "DFI", "--time", "OS_days"], "do not state their end point"),
+        (["--sex-value", "1=w"], "'1' means 'w' in --sex-value: write female, male or missing"),
+        (["--sex-value", "1"], "'1' has not the form NAME=VALUE in --sex-value"),
+    ],
+)
+def test_flags_in_another_form_are_usage_errors(flags, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tables_of_user, _ = two_endpoints(tmp_path)
+    assert command_context.run_app(app, ["init", "p", *tables_of_user, *flags, "--yes"]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "p").exists()
+
+
+def test_flags_name_the_columns_of_an_end_point_and_the_values_of_sex(tmp_path, monkeypatch):
+    sources = sex_as(tmp_path, monkeypatch, {"1": "F2", "0": "M1"})
+    table = pd.read_csv("clinical.csv", dtype=str)
+    table.assign(relapse=table["event"], at=table["time_months"]).to_csv("clinical.csv", index=False)
+    flags = ["--clinical", sources.clinical, "--expression", sources.expression, "--slides", sources.slides]
+    flags += ["--endpoint", "OS", "--endpoint", "DSS=at,relapse", "--sex-value", "f2=female", "--sex-value", "m1=male"]
+    assert command_context.run_app(app, ["init", "p", *flags, "--yes"]) == 0
+    endpoints = params.load("p/params.yaml").ingest.endpoints
+    assert {name: (one.time_months, one.event) for name, one in endpoints.items()} == {
+        "OS": ("time_months", "event"), "DSS": ("at", "relapse")
+    }  # fmt: skip
+    assert ingested_sex(tmp_path)[0].tolist() == cohort()[0]["is_female"].tolist()
+
+
+def test_the_commands_for_another_end_point_are_understood_by_their_parsers():
+    text = files.common_files("lung")["README.md"]
+    script = text.partition("## Another end point")[2].split("```")[1]
+    assert len(command_blocks.commands(script)) == 6
+    assert [why for words in command_blocks.commands(script) if (why := command_blocks.fault(words))] == []
+
+
+def test_columns_of_another_end_point_are_not_taken_for_the_stated_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags, _ = two_endpoints(tmp_path)
+    sources = Sources(clinical=flags[1], expression=flags[3], slides=flags[5])
+    with pytest.raises(DataError, match=r"no column has a known name of time_months of DSS .*--time"):
+        projects.init(tmp_path / "p", "lung", sources, Answers(endpoints={"DSS": None}))
+    assert not (tmp_path / "p").exists()
+
+
+def test_a_source_in_the_folder_of_converted_tables_is_kept(tmp_path, monkeypatch):
+    """The tables of a user who begins with data/raw of the project."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(projects.dvc_program, "run", lambda *_, **__: "")
+    (tmp_path / "data/raw").mkdir(parents=True)
+    windows(tmp_path / "data/raw")
+    before = (tmp_path / "data/raw/clinical.csv").read_bytes()
+    sources = Sources(**{name: f"data/raw/{file}.csv" for name, file in NAMES.items()})
+    result = projects.init(tmp_path, "lung", sources, Answers())
+    assert result.kept == ()
+    assert (tmp_path / "data/raw/clinical.csv").read_bytes() == before
+    settings = params.load("params.yaml").ingest
+    assert settings.clinical == "data/raw/clinical_converted.csv"
+    ingest(settings.clinical, settings.expression, settings.slides, settings, Path("data/cohort"))
+    assert len(tables.read_patients("data/cohort")) == 80
+
+
 def test_tables_that_ingest_reads_are_used_where_they_are(tmp_path, monkeypatch):
     make(tmp_path, monkeypatch)
     tree = yaml.safe_load((tmp_path / "p/params.yaml").read_text(encoding="utf-8"))
@@ -92,7 +257,7 @@ def test_tables_that_ingest_reads_are_used_where_they_are(tmp_path, monkeypatch)
 
 
 def test_stated_values_replace_the_proposals(tmp_path, monkeypatch):
-    make(tmp_path, monkeypatch, endpoint="PFI", covariates=("age",), columns={"subtype": "site"})
+    make(tmp_path, monkeypatch, endpoints={"PFI": None}, covariates=("age",), columns={"subtype": "site"})
     ingest = params.load(tmp_path / "p/params.yaml").ingest
     assert (ingest.endpoint, ingest.columns) == ("PFI", {"subtype": "site"})
     assert params.load(tmp_path / "p/params.yaml").train.architecture.covariates == ("age",)
@@ -151,6 +316,70 @@ def test_answers_of_the_user_replace_the_proposals(tmp_path, monkeypatch):
     settings = params.load(tmp_path / "p/params.yaml")
     assert (settings.ingest.endpoint, settings.ingest.time_unit) == ("DSS", "days")
     assert (settings.ingest.expression_scale, settings.train.architecture.covariates) == ("counts", ())
+
+
+def sex_as(tmp_path, monkeypatch, codes):
+    """A project folder whose table has the column `sex` with codes {1 or 0 of the truth: cell}."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(projects.dvc_program, "run", lambda *_, **__: "")
+    canonical(tmp_path)
+    table = pd.read_csv("clinical.csv", dtype=str)
+    table.assign(sex=table.pop("is_female").map(codes)).to_csv("clinical.csv", index=False)
+    return Sources(clinical="clinical.csv", expression="genes.csv", slides="slides.csv")
+
+
+def ingested_sex(tmp_path):
+    settings = params.load(tmp_path / "p/params.yaml")
+    source = settings.ingest.clinical
+    path = source if source.startswith("/") else tmp_path / "p" / source
+    ingest(str(path), "genes.csv", "slides.csv", settings.ingest, tmp_path / "cohort")
+    return tables.read_patients(tmp_path / "cohort")["is_female"], settings.train.architecture.covariates
+
+
+@pytest.mark.parametrize("codes", [{"1": "1", "0": "0"}, {"1": "0", "0": "1"}, {"1": "2", "0": "1"}])
+def test_sex_as_numbers_is_a_question_that_a_flag_answers(codes, tmp_path, monkeypatch):
+    sources = sex_as(tmp_path, monkeypatch, codes)
+    result = projects.init(tmp_path / "p", "lung", sources, Answers())
+    [question] = [line for line in result.lines() if line.startswith("check")]
+    assert "which value is female is not known" in question
+    assert f"--sex-value {codes['1']}=female" in question
+    values, covariates = ingested_sex(tmp_path)
+    assert (values.isna().all(), covariates) == (True, ("age",))
+    shutil.rmtree(tmp_path / "p")
+    shutil.rmtree(tmp_path / "cohort")
+    stated = Answers(sex_values={codes["1"]: "1", codes["0"]: "0"})
+    assert projects.init(tmp_path / "p", "lung", sources, stated).check == ()
+    values, covariates = ingested_sex(tmp_path)
+    assert values.tolist() == cohort()[0]["is_female"].tolist()
+    assert covariates == ("age", "is_female")
+
+
+def test_the_question_about_sex_has_an_answer_and_wrong_answers_are_requested_again(tmp_path, monkeypatch):
+    sources = sex_as(tmp_path, monkeypatch, {"1": "2", "0": "1"})
+    questions = []
+    replies = {
+        "'2'": ["woman", "female", "female"], "'1'": ["male", "male"], "scale": ["log", "log2"],
+        "covariates of": ["agee", "age,is_female"], "end point": ["none", "XY", "OS"],
+    }  # fmt: skip
+
+    def prompt(question, proposed):
+        questions.append(question)
+        return next((r.pop(0) for start, r in replies.items() if question.startswith(start) and r), proposed)
+
+    assert projects.init(tmp_path / "p", "lung", sources, Answers(), prompt).check == ()
+    assert "'woman' is none of female, male, missing" in questions
+    assert any(line.startswith("error ") and "column 'agee'" in line and "age" in line for line in questions)
+    assert "XY: none of OS, DSS, DFI, PFI, DMFS" in questions
+    values, covariates = ingested_sex(tmp_path)
+    assert values.tolist() == cohort()[0]["is_female"].tolist()
+    assert covariates == ("age", "is_female")
+
+
+@pytest.mark.parametrize("answers", [{"sex_values": {"2": "1"}}, {"columns": {"is_female": "sex"}}])
+def test_half_an_answer_about_sex_is_an_error(answers, tmp_path, monkeypatch):
+    sources = sex_as(tmp_path, monkeypatch, {"1": "2", "0": "1"})
+    with pytest.raises(DataError, match=r"which value of 1, 2 is female is not known .*column sex.*--sex-value 1="):
+        projects.init(tmp_path / "p", "lung", sources, Answers(**answers))
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

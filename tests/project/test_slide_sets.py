@@ -71,3 +71,8 @@ def test_no_features_is_one_error(tmp_path):
         slide_sets.propose_features(str(tmp_path), {})
     with pytest.raises(DataError, match="no such file or folder"):
         slide_sets.propose_features(str(tmp_path / "absent"), {})
+
+
+def test_a_folder_without_slides_is_one_error(tmp_path):
+    with pytest.raises(DataError, match=r"the folder has no slide file .*\.svs"):
+        slide_sets.propose_table(str(tmp_path), {"P1"})

@@ -71,7 +71,9 @@ def test_the_evidence_is_what_the_recalibrated_model_predicts(world, tmp_path):
     assert list(evidence["S_12"]) == list(usual.loc[evidence.index, "S_12"])
     assert list(evidence["risk"]) == list(before.loc[evidence.index, "risk"])
     assert list(evidence["risk_group"]) == list(before.loc[evidence.index, "risk_group"])
-    assert (evidence["S_12"] < before.loc[evidence.index, "S_12"]).all(), "three times the hazard"
+    # Three times the hazard. The slope is above 1: the curves of patients at low risk fall less, a few of them rise.
+    assert (evidence["S_12"] < before.loc[evidence.index, "S_12"]).mean() > 0.9
+    assert evidence["S_12"].mean() < before.loc[evidence.index, "S_12"].mean() - 0.1
 
 
 def test_the_curves_of_the_other_part_are_better(world):
