@@ -12,11 +12,14 @@ import pytest
 import yaml
 
 from mcti import params
+from mcti.cli import command_context
+from mcti.cli.app import app
 from mcti.cohort import tables
 from mcti.errors import DataError, UsageError
 from mcti.project import files
 from mcti.project import init as projects
 from mcti.project.clinical import Answers
+from mcti.project.endpoints import Outcome
 from mcti.project.examples import EXAMPLES
 from mcti.project.proposal import Sources
 from mcti.steps.ingest import ingest
@@ -130,6 +133,86 @@ def test_each_of_two_end_points_is_a_cohort_of_one_project(tmp_path, monkeypatch
         assert patients["patient_id"].tolist() == truth["patient_id"].tolist()
         assert patients["event"].tolist() == truth["event"].tolist()
         np.testing.assert_allclose(patients["time_months"], truth["time_months"], atol=0.02)
+
+
+XENA_GENES = "sample\t" + "\t".join(f"P{n}-01" for n in range(12)) + "\nTP53" + "\t5.5" * 12 + "\n"
+
+
+def xena(tmp_path):
+    """Twelve patients whose OS and PFI differ, in days."""
+    (tmp_path / "study").mkdir()
+    phenotype = "sampleID\tsample_type\tage_at_initial_pathologic_diagnosis\tgender\thistological_type"
+    phenotype += "\ttissue_source_site\n"
+    phenotype += "".join(f"P{n}-01\tPrimary Tumor\t50\tMALE\tIDC\tX\n" for n in range(12))
+    survival = "sample\t_PATIENT\tOS\tOS.time\tPFI\tPFI.time\n"
+    survival += "".join(f"P{n}-01\tP{n}\t{n % 2}\t{3000 - n}\t{n % 3 // 2}\t{900 + n}\n" for n in range(12))
+    texts = {"study/clinicalMatrix": phenotype, "study/survival": survival, "HiSeqV2": XENA_GENES}
+    texts["slides.csv"] = "patient_id,slide_id\n" + "".join(f"P{n},S{n}\n" for n in range(12))
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    return Sources(clinical="study", expression="HiSeqV2", slides="slides.csv")
+
+
+def test_two_end_points_of_a_layout_are_found_without_columns(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = projects.init(tmp_path / "p", "lung", xena(tmp_path), Answers(endpoints={"PFI": None, "OS": None}))
+    lines = "\n".join(result.lines())
+    assert "PFI: 12 patients, 4 events" in lines
+    assert "OS: 12 patients, 6 events" in lines
+    settings = params.load(tmp_path / "p/params.yaml").ingest
+    assert (settings.endpoint, settings.endpoints) == ("PFI", {})
+    for name, first in {"PFI": 900, "OS": 3000}.items():
+        selected = settings.model_copy(update={"endpoint": name})
+        ingest("study", "HiSeqV2", "slides.csv", selected, tmp_path / name)
+        assert tables.read_patients(tmp_path / name)["time_months"][0] == pytest.approx(first / 30.4375)
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ({"endpoints": {"OS": Outcome("OS.time", "OS")}}, "finds the columns by the end point.*--endpoint"),
+        ({"sex_values": {"1": "1"}}, "defines the values of sex.*--sex-value"),
+        ({"endpoints": {"OS": None, "DFI": None}}, "DFI"),
+    ],
+)
+def test_answers_that_a_layout_does_not_need_or_have_are_one_error(answers, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((DataError, UsageError), match=message):
+        projects.init(tmp_path / "p", "lung", xena(tmp_path), Answers(**answers))
+    assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--endpoint", "os"], "no end point 'os' in --endpoint: one of OS, DSS"),
+        (["--endpoint", "OS", "--endpoint", "OS"], "OS is stated twice in --endpoint"),
+        (["--endpoint", "DFI=DFI_months"], "has not the form NAME=TIMES,EVENTS"),
+        (["--endpoint", "OS", "--endpoint", "DFI", "--time", "OS_days"], "do not state their end point"),
+        (["--sex-value", "1=w"], "'1' means 'w' in --sex-value: write female, male or missing"),
+        (["--sex-value", "1"], "'1' has not the form NAME=VALUE in --sex-value"),
+    ],
+)
+def test_flags_in_another_form_are_usage_errors(flags, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tables_of_user, _ = two_endpoints(tmp_path)
+    assert command_context.run_app(app, ["init", "p", *tables_of_user, *flags, "--yes"]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "p").exists()
+
+
+def test_flags_name_the_columns_of_an_end_point_and_the_values_of_sex(tmp_path, monkeypatch):
+    sources = sex_as(tmp_path, monkeypatch, {"1": "F2", "0": "M1"})
+    table = pd.read_csv("clinical.csv", dtype=str)
+    table.assign(relapse=table["event"], at=table["time_months"]).to_csv("clinical.csv", index=False)
+    flags = ["--clinical", sources.clinical, "--expression", sources.expression, "--slides", sources.slides]
+    flags += ["--endpoint", "OS", "--endpoint", "DSS=at,relapse", "--sex-value", "f2=female", "--sex-value", "m1=male"]
+    assert command_context.run_app(app, ["init", "p", *flags, "--yes"]) == 0
+    endpoints = params.load("p/params.yaml").ingest.endpoints
+    assert {name: (one.time_months, one.event) for name, one in endpoints.items()} == {
+        "OS": ("time_months", "event"), "DSS": ("at", "relapse")
+    }  # fmt: skip
+    assert ingested_sex(tmp_path)[0].tolist() == cohort()[0]["is_female"].tolist()
 
 
 def test_the_commands_for_another_end_point_are_understood_by_their_parsers():

@@ -1,6 +1,7 @@
 """The verification of a version without a registry, and every kind of tampering of docs/security.md."""
 
 import base64
+import dataclasses
 import json
 
 import pytest
@@ -369,3 +370,13 @@ def test_the_table_of_the_documentation_lists_every_kind():
         if not any(row.startswith(f"| {name} | {subject} | {state} |") for row in rows)
     ]  # fmt: skip
     assert missing == []
+
+
+def test_the_row_of_the_training_names_what_it_learned_from(tmp_path):
+    version = Version(tmp_path)
+    sources = [{"name": "luad", "digest": "6" * 32}]
+    prior = {"name": "pan", "version": "4", "digest": "8" * 64}
+    version.facts = dataclasses.replace(version.facts, transfer={"sources": sources, "prior": prior})
+    notes = {check.subject: check.note for check in verification.check_lineage(version, trusting(version.key))}
+    assert notes["training"].endswith("it learned from source luad, prior pan version 4")
+    assert all("learned" not in note for subject, note in notes.items() if subject != "training")
