@@ -1,5 +1,7 @@
 """The files of a project: the stages of the checkout on the installed version, and no file overwritten."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,3 +76,11 @@ def test_existing_files_are_kept_and_reported(tmp_path):
     assert (result.written, result.unchanged, result.edited) == (("sub/new",), ("same",), ("edited",))
     assert (tmp_path / "edited").read_text() == "mine\n"
     assert (tmp_path / "sub/new").read_text() == "n\n"
+
+
+@pytest.mark.slow
+def test_dvc_has_the_stages_of_the_checkout_once():
+    """DVC reads every dvc.yaml below its root; .dvcignore excludes the links in mcti/project/files."""
+    command = [Path(sys.executable).parent / "dvc", "stage", "list", "--all", "--name-only"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert listed == list(yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
