@@ -121,7 +121,9 @@ def external(project):
 def run(project, external, tmp_path_factory):
     """The folder of a run of the local pipeline with a test on the external cohort, which the promotion requires."""
     out = str(tmp_path_factory.mktemp("a run") / "runs")
-    words = ("--set", "register.name=parity", "--set", "promote.external=true", *external)
+    # In the experiment of `dvc repro`, its study of the same data and settings would be continued.
+    sets = ("register.name=parity", "promote.external=true", "search.experiment=parity")
+    words = (*(word for value in sets for word in ("--set", value)), *external)
     done = mcti(project, "pipeline", "run-local", "--out", out, "--json", *words)
     assert done.returncode == 0, done.stderr[-5000:]
     return Path(json.loads(done.stdout)["folder"])
