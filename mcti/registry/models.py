@@ -1,7 +1,9 @@
 """Versions of a registered model and their aliases: challenger, champion, previous (docs/registry.md)."""
 
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +29,8 @@ def version_by_digest(client: Any, name: str, digest: str) -> Any | None:
 
 def log(folder: Path, digest: str) -> str:
     """Log the ensemble in `folder` (of `ensemble_files.assemble`) into the active run; its `models:/m-…` address."""
-    logged = mlflow_client.load().pyfunc.log_model(name="model", **_as_mlflow(folder), metadata={DIGEST: digest})
+    with _without_bytecode():
+        logged = mlflow_client.load().pyfunc.log_model(name="model", **_as_mlflow(folder), metadata={DIGEST: digest})
     return str(logged.model_uri)
 
 
@@ -35,7 +38,19 @@ def save(folder: Path, out: Path) -> None:
     """The ensemble in `folder` as an MLflow model folder that needs no registry: for a server without one."""
     import mlflow
 
-    mlflow.pyfunc.save_model(path=str(out), **_as_mlflow(folder))
+    with _without_bytecode():
+        mlflow.pyfunc.save_model(path=str(out), **_as_mlflow(folder))
+
+
+@contextmanager
+def _without_bytecode() -> Iterator[None]:
+    """MLflow imports the Python file of a model from its folder, and would store the compiled file with the version."""
+    before = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def _as_mlflow(folder: Path) -> dict[str, Any]:

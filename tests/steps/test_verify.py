@@ -108,13 +108,13 @@ def test_removed_tags_and_altered_artifacts_are_found(run, servers_of, site, tmp
 
 
 def test_an_edited_entry_of_the_ledger_breaks_decision_and_ledger(run, servers_of, site, tmp_path):
-    registered(run, "entries", tmp_path)
-    promoted("entries", site)
-    address = f"{ledger.folder('entries')}00000001.json"
-    entry = ledger.read("entries")[0]
+    registered(run, "edited-entry", tmp_path)
+    promoted("edited-entry", site)
+    address = f"{ledger.folder('edited-entry')}00000001.json"
+    entry = ledger.read("edited-entry")[0]
     forged = entry.model_copy(update={"who": "mallory"}).with_hash()
     s3.put(address, ledger.to_bytes(forged))
-    by_part = states(verify("models:/entries/1", site))
+    by_part = states(verify("models:/edited-entry/1", site))
     assert (by_part["gate-1"], by_part["ledger"], by_part["model"]) == ("broken", "broken", "verified")
 
 
