@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -65,7 +66,9 @@ def write_fake_programs(folder):
     folder.mkdir()
     for source in FAKES.iterdir():
         program = folder / source.name
-        program.write_text(f"#!{sys.executable} -SE\n{source.read_text(encoding='utf-8')}", encoding="utf-8")
+        # Not in the line of the interpreter: that ends at the first space of a path.
+        command = shlex.join([sys.executable, "-SE", str(source)])
+        program.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
         program.chmod(0o755)
     return folder
 

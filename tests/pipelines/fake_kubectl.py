@@ -1,11 +1,11 @@
 """A fake kubectl: its responses come from a file; a response that is a text is an error message."""
 
 import json
+import shlex
 import stat
 import sys
 
-FAKE = """#!{python}
-import json, pathlib, sys, time
+FAKE = """import json, pathlib, sys, time
 answers = json.loads(pathlib.Path({answers!r}).read_text())
 words = [word for word in sys.argv[1:] if not word.startswith("--request-timeout")]
 key = " ".join(words).removesuffix(" -o json")
@@ -25,7 +25,11 @@ def install(tmp_path, monkeypatch, responses):
     """Make PATH contain only the fake. Returns a function that changes responses: {command: response or None}."""
     program, answers = tmp_path / "bin" / "kubectl", tmp_path / "answers.json"
     program.parent.mkdir()
-    program.write_text(FAKE.format(python=sys.executable, answers=str(answers)), encoding="utf-8")
+    source = tmp_path / "kubectl.py"
+    source.write_text(FAKE.format(answers=str(answers)), encoding="utf-8")
+    # Not in the line of the interpreter: that ends at the first space of a path.
+    command = shlex.join([sys.executable, str(source)])
+    program.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(program.parent))
 
