@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -80,7 +81,7 @@ def client(tmp_path):
 def make_image(folder, *words):
     """Run `make image` with this client and without the configuration of pip; no package is installed."""
     environment = {"PATH": f"{folder}:{BIN}:/usr/bin:/bin", "HOME": str(folder), "PIP_CONFIG_FILE": os.devnull}
-    line = ["make", "--assume-old=.venv/.installed", "image", f"BIN={BIN}", *words]
+    line = ["make", "--assume-old=.venv/.installed", "image", f"BIN={shlex.quote(str(BIN))}", *words]
     return subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
