@@ -72,7 +72,7 @@ def test_a_command_signs_what_it_reads(tmp_path, monkeypatch):
 )
 def test_a_command_that_fails_is_an_error_without_its_output(tmp_path, monkeypatch, program, reason):
     (tmp_path / "public.pem").write_bytes(public_pem(new_key()))
-    monkeypatch.setenv(keys.COMMAND, f"{sys.executable} -c {shlex.quote(program)}")
+    monkeypatch.setenv(keys.COMMAND, shlex.join([sys.executable, "-c", program]))
     monkeypatch.setenv(keys.PUBLIC_KEY, str(tmp_path / "public.pem"))
     with pytest.raises(OperationalError, match=reason) as caught:
         keys.from_environment().sign(b"payload")
