@@ -3,9 +3,9 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Any
 
+from mcti.evaluation import page
 from mcti.evaluation.comparison import CONFIDENCE
 from mcti.evaluation.external_report import METRICS
 from mcti.evaluation.figures import p_text
@@ -64,22 +64,13 @@ def render(
     figures: Sequence[tuple[Figure, str]],
 ) -> str:
     """The HTML page. figures: each with its caption;  d_calibration: {a, b: p, between 0 and 1}."""
-    from jinja2 import Environment, select_autoescape
-    from markupsafe import Markup
-
-    source = resources.files("mcti.evaluation").joinpath("comparison.html").read_text(encoding="utf-8")
-    page = Environment(autoescape=select_autoescape(default_for_string=True, default=True)).from_string(source)
-    return page.render(
+    return page.template("comparison.html").render(
         summary=summary,
         result=result_sentence(summary, metrics),
         level=f"{100 * CONFIDENCE:g}",
         rows=[_row(key, metric) for key, metric in metrics.items()],
         d_calibration={name: p_text(float("nan") if p is None else p) for name, p in d_calibration.items()},
-        # Our own figures: matplotlib escapes the text in them.
-        figures=[
-            {"name": f.name, "title": f.title, "svg": Markup(f.inline()), "caption": f"{f.alt} {caption}".strip()}  # noqa: S704
-            for f, caption in figures
-        ],
+        figures=page.inline_figures(figures),
         settings=_differing(summary.settings),
         data=_differing(summary.data),
     )

@@ -1,10 +1,9 @@
 """The report of an external validation: one self-contained HTML page; light, dark and printed."""
 
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any
 
-from mcti.evaluation import characteristics, external, external_checklist
+from mcti.evaluation import characteristics, external, external_checklist, page
 from mcti.evaluation.comparison import CONFIDENCE, Interval
 from mcti.evaluation.external import CaseMixComparison, ExternalSummary
 from mcti.evaluation.report import p_cell, subgroup_rows, table_cells
@@ -48,12 +47,7 @@ def render(
 
     details  items (what was compared), table_1, warnings, skipped {baseline: reason}
     """
-    from jinja2 import Environment, select_autoescape
-    from markupsafe import Markup
-
-    source = resources.files("mcti.evaluation").joinpath("external.html").read_text(encoding="utf-8")
-    page = Environment(autoescape=select_autoescape(default_for_string=True, default=True)).from_string(source)
-    return page.render(
+    return page.template("external.html").render(
         summary=summary,
         follow_up=characteristics.months(summary.follow_up),
         level=f"{100 * CONFIDENCE:g}",
@@ -66,11 +60,7 @@ def render(
         subgroups=subgroup_rows(scores),
         mixture=_mixture(mixture),
         transport=_transport(decomposition),
-        # Our own figures: matplotlib escapes the text in them.
-        figures=[
-            {"name": f.name, "title": f.title, "svg": Markup(f.inline()), "caption": f"{f.alt} {caption}".strip()}  # noqa: S704
-            for f, caption in figures
-        ],
+        figures=page.inline_figures(figures),
         table_1=table_cells(details["table_1"]),
         items=[{**item, "item": _variable(item["item"])} for item in details["items"]],
         warnings=details["warnings"],

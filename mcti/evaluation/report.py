@@ -4,12 +4,11 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Any
 
 import pandas as pd
 
-from mcti.evaluation import characteristics, comparison, metrics, summary_text, tripod_checklist
+from mcti.evaluation import characteristics, comparison, metrics, page, summary_text, tripod_checklist
 from mcti.evaluation.figures import p_text
 from mcti.evaluation.scores import MCTI_KEY, Scores, as_interval
 from mcti.evaluation.subgroups import MIN_INTERVAL_EVENTS
@@ -106,11 +105,7 @@ def render(
     insights: ModelInsights = NO_INSIGHTS,
 ) -> str:
     """The HTML page. figures: each with its caption;  skipped {baseline: reason}."""
-    from jinja2 import Environment, select_autoescape
-
-    source = resources.files("mcti.evaluation").joinpath("report.html").read_text(encoding="utf-8")
-    page = Environment(autoescape=select_autoescape(default_for_string=True, default=True)).from_string(source)
-    return page.render(
+    return page.template("report.html").render(
         cohort=cohort,
         level=f"{100 * comparison.CONFIDENCE:g}",
         resamples=params.bootstrap,
