@@ -2,24 +2,12 @@
 
 import hashlib
 import json
-from types import SimpleNamespace
 
 import pytest
 
 from mcti.errors import DataError, UsageError
 from mcti.registry import approvals, electronic_signatures
-
-
-class Client:
-    """The tags of one version."""
-
-    def __init__(self):
-        tags = {"mcti.digest": "d1", "mcti.evaluation_md5": "e1", "mcti.registered_by": "rita"}
-        self.version = SimpleNamespace(name="m", version="3", tags=tags)
-
-    def set_model_version_tag(self, name, number, key, value):
-        assert (name, number) == ("m", "3")
-        self.version.tags[key] = value
+from tests.registry.tagged_version import Client
 
 
 def signed(client, who="anna", meaning="approved for release"):

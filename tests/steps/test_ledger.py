@@ -1,6 +1,5 @@
 """The commands on the ledger, on a real MLflow and S3: signed entries, an older ledger without signatures, export."""
 
-import contextlib
 import csv
 import json
 
@@ -11,20 +10,20 @@ from cryptography.hazmat.primitives import serialization
 
 from mcti import s3
 from mcti.cli import main
-from mcti.errors import DataError, NotEnoughEvidence, Rejected, Untrusted, UsageError
-from mcti.params import PromoteParams, RegisterParams, TrustParams
+from mcti.errors import DataError, Untrusted, UsageError
+from mcti.params import TrustParams
 from mcti.registry import ledger, ledger_anchors, models, promotion, tracking
 from mcti.registry.gates import GateEvaluation
 from mcti.registry.trust import keys
 from mcti.steps.ledger import champion_at, export_ledger, last_anchor, show_ledger, sign_ledger, verify_ledger
 from mcti.steps.promote.step import promote, repair, rollback
-from mcti.steps.register import register
 from mcti.steps.verify import verify
 from tests.registry.factories import Run
-from tests.registry.trust.factories import new_key, public_pem, sign_entry, write_site
+from tests.registry.trust.factories import new_key, public_pem, sign_entry
+from tests.steps import trusted_site
+from tests.steps.trusted_site import PARAMS, promoted, registered
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
-PARAMS = PromoteParams(min_events=1, bootstrap=100)
 EVALUATION = GateEvaluation(outcome="promote", reason="test", difference=None, gates=())
 
 
@@ -35,20 +34,7 @@ def runs(tmp_path_factory):
 
 @pytest.fixture
 def site(tmp_path, monkeypatch, servers_of):
-    """A site with a signing key and a trust file; its policy is `lineage`."""
-    key_file, trust_file = write_site(tmp_path)
-    monkeypatch.setenv(keys.KEY, str(key_file))
-    return TrustParams(require="lineage", keys=str(trust_file))
-
-
-def registered(run, name, tmp_path):
-    params = RegisterParams(name=name, experiment="tests")
-    return register(run.models, run.evaluation, run.validation, params, tmp_path / "r.json")
-
-
-def promoted(name, trust=None):
-    with contextlib.suppress(Rejected, NotEnoughEvidence):
-        promote(name, PARAMS, trust=trust)
+    return trusted_site.activate(tmp_path, monkeypatch)
 
 
 def decided(name, version):

@@ -1,6 +1,5 @@
 """register, promote, verify, bundle and the policy on a real MLflow and S3."""
 
-import contextlib
 import json
 import os
 import subprocess
@@ -10,18 +9,17 @@ import yaml
 
 from mcti import s3
 from mcti.cli import main
-from mcti.errors import DataError, NotEnoughEvidence, OperationalError, Rejected, Untrusted
-from mcti.params import PredictParams, PromoteParams, RegisterParams, TrustParams
+from mcti.errors import DataError, OperationalError, Untrusted
+from mcti.params import PredictParams
 from mcti.registry import ledger, models, tracking
 from mcti.registry.trust import keys, policy
 from mcti.steps.promote.step import promote, repair
-from mcti.steps.register import register
 from mcti.steps.verify import bundle, verify
 from tests.registry.factories import Run
-from tests.registry.trust.factories import write_site
+from tests.steps import trusted_site
+from tests.steps.trusted_site import PARAMS, promoted, registered
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
-PARAMS = PromoteParams(min_events=1, bootstrap=100)
 
 
 @pytest.fixture(scope="module")
@@ -31,20 +29,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """A site with a signing key and a trust file; its policy is `lineage`."""
-    key_file, trust_file = write_site(tmp_path)
-    monkeypatch.setenv(keys.KEY, str(key_file))
-    return TrustParams(require="lineage", keys=str(trust_file))
-
-
-def registered(run, name, tmp_path):
-    params = RegisterParams(name=name, experiment="tests")
-    return register(run.models, run.evaluation, run.validation, params, tmp_path / "r.json")
-
-
-def promoted(name, trust=None):
-    with contextlib.suppress(Rejected, NotEnoughEvidence):
-        promote(name, PARAMS, trust=trust)
+    return trusted_site.activate(tmp_path, monkeypatch)
 
 
 def exit_code(*arguments):
