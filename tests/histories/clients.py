@@ -4,15 +4,17 @@ A record has the phase `invoke`, written before the operation, or `return`. Time
 which all processes of a machine share. The actor (`who`) of an entry identifies the operation that wrote it.
 """
 
+import contextlib
 import json
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from mcti import s3
 from mcti.errors import DataError, MctiError, OperationalError
@@ -158,13 +160,20 @@ def _after(entry: Any) -> dict[str, int | None]:
     return {models.CHAMPION: entry.champion, models.PREVIOUS: entry.previous}
 
 
-def limit_waiting() -> None:
-    """Seconds in place of minutes, so that a history of some seconds contains retries and their end."""
-    s3._CONNECT_SECONDS = s3._SILENT_SECONDS = _SECONDS
-    os.environ |= {
+@contextlib.contextmanager
+def limited_waiting() -> Iterator[dict[str, str]]:
+    """Seconds in place of minutes, so that a history of some seconds contains retries and their end.
+
+    Gives the environment variables that a client needs. S3 clients created inside keep the limits; the process, which
+    runs other tests afterwards, does not.
+    """
+    limits = {
         "AWS_MAX_ATTEMPTS": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_SECONDS), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
         "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
     }  # fmt: skip
+    seconds = {"_CONNECT_SECONDS": _SECONDS, "_SILENT_SECONDS": _SECONDS}
+    with mock.patch.multiple(s3, **seconds), mock.patch.dict(os.environ, limits):
+        yield limits
 
 
 def _skew_clock(seconds: float) -> None:

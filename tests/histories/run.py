@@ -130,15 +130,11 @@ class Proxy:
 
 def _prepare_clients(environments: list[dict[str, str]]) -> None:
     """Create the S3 client of each link before the fork: it takes half a second, and this process does not use it."""
-    before = dict(os.environ)
-    clients.limit_waiting()
-    limits = dict(os.environ)
-    for environment in environments:
-        os.environ.update(environment)
-        s3.client()
-        environment.update({name: value for name, value in limits.items() if before.get(name) != value})
-    os.environ.clear()
-    os.environ.update(before)
+    with clients.limited_waiting() as limits:
+        for environment in environments:
+            os.environ.update(environment)
+            s3.client()
+            environment.update(limits)
 
 
 class _Nemesis:
