@@ -165,7 +165,7 @@ class Ici:
         counts = draws[:, self.status.patient]
         weights = counts * self.status.weight
         beta = _logistic_newton(weights, self.status.had, self.columns, np.zeros(len(self.risk)))
-        observed = _inverse_logit(beta @ self.columns.T)
+        observed = 1 / (1 + np.exp(-np.clip(beta @ self.columns.T, -30, 30)))
         return safe_ratio((counts * np.abs(observed - self.risk)).sum(axis=1), counts.sum(axis=1))
 
 
@@ -229,15 +229,6 @@ def _log_linear(survival: FloatArray, horizons: FloatArray, months: FloatArray) 
     return np.asarray(np.exp(logs[rows, right - 1] * (1 - share) + logs[rows, right] * share), dtype=np.float64)
 
 
-def _inverse_logit(log_odds: FloatArray) -> FloatArray:
-    """1 / (1 + exp(-x)), written over `log_odds`, which is limited to -30 to 30."""
-    np.clip(log_odds, -30, 30, out=log_odds)
-    np.negative(log_odds, out=log_odds)
-    np.exp(log_odds, out=log_odds)
-    log_odds += 1
-    return np.divide(1, log_odds, out=log_odds)
-
-
 def _logistic_newton(weights: FloatArray, had: FloatArray, columns: FloatArray, offset: FloatArray) -> FloatArray:
     """Many weighted logistic regressions at once: weights (r, m), had (m,), columns (m, k), offset (m,) -> (r, k).
 
@@ -249,14 +240,10 @@ def _logistic_newton(weights: FloatArray, had: FloatArray, columns: FloatArray, 
 
     def iterate(weights: FloatArray, beta: FloatArray, max_steps: int) -> tuple[FloatArray, FloatArray]:
         step = np.zeros_like(beta)
-        terms = np.empty_like(weights)  # memory used again in each step: fresh memory takes as long as the arithmetic
         for _ in range(max_steps):
-            fitted = _inverse_logit(beta @ columns.T + offset)
-            np.multiply(np.subtract(had, fitted, out=terms), weights, out=terms)
-            gradient = terms @ columns
-            np.multiply(np.subtract(1, fitted, out=terms), fitted, out=terms)
-            terms *= weights
-            curvature = (terms @ products).reshape(-1, size, size) + ridge
+            fitted = 1 / (1 + np.exp(-np.clip(beta @ columns.T + offset, -30, 30)))
+            gradient = (weights * (had - fitted)) @ columns
+            curvature = ((weights * (fitted * (1 - fitted))) @ products).reshape(-1, size, size) + ridge
             step = np.clip(np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0], -2, 2)
             beta = beta + step
             if np.abs(step).max() < CONVERGED_STEP:
