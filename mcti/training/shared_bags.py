@@ -3,17 +3,20 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mcti import storage
 from mcti.dataset import bag_store
 from mcti.dataset.loading import slides_with_features
 from mcti.dataset.slide_bags import load_bag
+from mcti.errors import OperationalError
+from mcti.slides.features import open_file
 from mcti.storage import Location
 from mcti.training.distributed import ranks
 
 _PREFIX = ".bags-"
+_MARGIN = 256 << 20  # bytes of disk space that stay free for checkpoints and results
 
 
 @contextlib.contextmanager
@@ -25,7 +28,8 @@ def shared_bags(cohort: Location, features: Location | None, parent: Path) -> It
 
     Raises
         DataError: a file is not a feature file.
-        OperationalError: the disk is full: the store has 4 bytes per value.
+        OperationalError: the disk has no space for the store, which has 4 bytes per value. Before the features of a
+            local folder are read, the space for all of them is checked.
     """
     if features is None:
         yield None
@@ -41,6 +45,7 @@ def shared_bags(cohort: Location, features: Location | None, parent: Path) -> It
                 _remove_abandoned(parent)
                 folder.mkdir()
             slides = slides_with_features(cohort, features)
+            _check_space(folder, features, slides)
             bag_store.write(folder, ((patient, load_bag(features, names)) for patient, names in slides.items()))
         process.wait()
         yield folder
@@ -49,6 +54,26 @@ def shared_bags(cohort: Location, features: Location | None, parent: Path) -> It
             shutil.rmtree(folder, ignore_errors=True)
             with contextlib.suppress(OSError):  # not empty: the step has written its result
                 parent.rmdir()
+
+
+def _check_space(folder: Path, features: Location, slides: Mapping[str, Sequence[str]]) -> None:
+    """Check the disk of `folder`. The features of S3 are not checked: their number of rows is known once they are read.
+
+    Raises
+        OperationalError: there is too little free space for the features of all slides.
+    """
+    if storage.is_s3(features):
+        return
+    size = sum(_bytes(storage.join(features, f"{name}.h5")) for names in slides.values() for name in names)
+    free = shutil.disk_usage(folder).free
+    if free < size + _MARGIN:
+        what = f"no disk space for the features of the cohort ({size / 1e9:.1f} GB, {free / 1e9:.1f} GB are free)"
+        raise OperationalError(what, str(folder), "free some disk space, or write the result to another disk")
+
+
+def _bytes(location: Location) -> int:
+    with open_file(location) as file:
+        return file.tiles * file.width * 4
 
 
 def _remove_abandoned(parent: Path) -> None:

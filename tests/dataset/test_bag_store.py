@@ -81,6 +81,6 @@ def test_a_folder_that_cannot_be_written_is_one_error(tmp_path):
         bag_store.write(tmp_path / "file" / "store", [("P", SlideBag(torch.zeros(1, 1)))])
 
 
-def test_the_first_values_of_a_bag_are_where_the_index_says(tmp_path):
+def test_the_first_values_of_a_bag_are_at_the_position_in_the_index(tmp_path):
     bag_store.write(tmp_path, [("A", SlideBag(torch.full((1, 2), 7.0))), ("B", SlideBag(torch.full((2, 2), 9.0)))])
     assert np.fromfile(tmp_path / "patches.f32", np.float32).tolist() == [7.0, 7.0, 9.0, 9.0, 9.0, 9.0]
