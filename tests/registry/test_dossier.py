@@ -123,9 +123,9 @@ def lineage_of(**fields: Any) -> tuple[list[tuple[str, ...]], list[str]]:
 def test_the_anchors_of_the_ledger_are_in_the_lineage():
     last = entry(2)
     store = AnchorStore(address="s3://anchors/kidney/", number=2, locked=True)
-    found, gaps = lineage_of(entries=(entry(1), last), anchors=store)
-    assert ("objects", "2 anchors in s3://anchors/kidney/ (locked)") in found
-    printed = dict(row for row in found if len(row) == 2)["last entry, for paper"]
+    cells, gaps = lineage_of(entries=(entry(1), last), anchors=store)
+    assert ("objects", "2 anchors in s3://anchors/kidney/ (locked)") in cells
+    printed = dict(row for row in cells if len(row) == 2)["last entry, for paper"]
     assert printed.replace(" ", "") == f"2:{last.hash}"
     assert gaps == []
 
