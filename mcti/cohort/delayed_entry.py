@@ -40,12 +40,12 @@ def entry_times(cells: "pd.Series[str]") -> FloatArray | None:
 
 def warnings(frame: pd.DataFrame, where: str) -> list[str]:
     """A warning for each column of entries, with the number and the median of those after the origin."""
-    found = []
+    texts = []
     for column in map(str, frame.columns):
         entries = entry_times(frame[column]) if is_entry_name(column) else None
         if entries is not None:
-            found.append(_warning(where, column, entries, len(frame)))
-    return found
+            texts.append(_warning(where, column, entries, len(frame)))
+    return texts
 
 
 def _warning(where: str, column: str, entries: FloatArray, patients: int) -> str:
