@@ -14,10 +14,11 @@ import argparse
 import dataclasses
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +34,8 @@ from mcti.training import cox_transfer, fit_cox_branch, folds
 from mcti.training.cox_inputs import cox_inputs
 from mcti.training.run import Task
 
+Variant = TypeVar("Variant")
+Result = TypeVar("Result")
 METHODS = ("linear_all", "own", "sources", "prior", "permuted")
 """The baseline, and the Cox branch: of the cohort alone, with the others as sources, with their mean Cox branch as
 prior, and with the others as sources whose outcomes are permuted."""
@@ -45,16 +48,35 @@ def cohort(data: Path, name: str) -> study_data.Cohort:
 
 def main() -> int:
     args = _arguments()
+    methods = ("linear_all", *args.methods)
+
+    def jobs(share: float, names: Sequence[str]) -> list[tuple[Any, ...]]:
+        return [(args.data, name, fold, share, methods) for name in names for fold in range(5)]
+
+    return measured(args, args.shares, jobs, scores, lambda *results: report(args.data, methods, *results))
+
+
+def measured(
+    args: argparse.Namespace,
+    variants: Iterable[Variant],
+    jobs: Callable[[Variant, Sequence[str]], Sequence[tuple[Any, ...]]],
+    measure: Callable[..., Result],
+    report: Callable[[Variant, Mapping[str, Sequence[Result]]], None],
+) -> int:
+    """Measure each variant in `args.workers` processes and report it; the exit code.
+
+    jobs     arguments of `measure` for a variant and the names of the cohorts; the second one is that of the cohort
+    report   prints the results of a variant, by cohort
+    """
     if not args.data.is_dir():
         print(f"the cohorts are not at {args.data}: nothing to measure")
         return 0
     names = study_data.names(args.data)
-    methods = ("linear_all", *args.methods)
     with ProcessPoolExecutor(args.workers) as pool:
-        for share in args.shares:
-            jobs = [(args.data, name, fold, share, methods) for name in names for fold in range(5)]
-            risks = pool.map(scores, *zip(*jobs, strict=True))
-            report(args.data, names, methods, share, [(job[1], one) for job, one in zip(jobs, risks, strict=True)])
+        for variant in variants:
+            planned = jobs(variant, names)
+            results = list(zip(planned, pool.map(measure, *zip(*planned, strict=True)), strict=True))
+            report(variant, {name: [one for job, one in results if job[1] == name] for name in names})
     return 0
 
 
@@ -115,18 +137,13 @@ def mean_branch(parts: Sequence[cox_transfer.Part]) -> dict[str, torch.Tensor]:
 
 
 def report(
-    data: Path,
-    names: Sequence[str],
-    methods: Sequence[str],
-    share: float,
-    results: Sequence[tuple[str, dict[str, FloatArray]]],
+    data: Path, methods: Sequence[str], share: float, results: Mapping[str, Sequence[dict[str, FloatArray]]]
 ) -> None:
     """One row per cohort and one of the means."""
     print(f"\nshare {share:g} of each training part")
     print("| cohort | linear_all | " + " | ".join(methods[1:]) + " |\n|" + "---|" * (len(methods) + 1))
     values, draws = [], []
-    for name in names:
-        risks = [result for cohort_name, result in results if cohort_name == name]
+    for name, risks in results.items():
         values.append([c_index(data, name, [r[m] for r in risks], None) for m in methods])
         draws.append(resampled(data, name, methods, risks))
         row = values[-1]

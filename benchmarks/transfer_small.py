@@ -19,8 +19,8 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks import study_data
 from benchmarks.tcga_study import DATA, settings
-from benchmarks.transfer_linear import cohort, with_genes
+from benchmarks.transfer_linear import cohort, measured, with_genes
 from mcti.arrays import FloatArray, IntArray
 from mcti.concordance import harrell_c
 from mcti.evaluation import baselines
@@ -45,18 +45,11 @@ MOST_EVENTS = 1.35
 
 def main() -> int:
     args = _arguments()
-    if not args.data.is_dir():
-        print(f"the cohorts are not at {args.data}: nothing to measure")
-        return 0
-    names = study_data.names(args.data)
-    with ProcessPoolExecutor(args.workers) as pool:
-        for events in args.events:
-            jobs = [(args.data, name, events, draw) for name in names for draw in range(args.draws)]
-            figures = list(pool.map(measure, *zip(*jobs, strict=True)))
-            report(
-                events, {name: [f for job, f in zip(jobs, figures, strict=True) if job[1] == name] for name in names}
-            )
-    return 0
+
+    def jobs(events: int, names: Sequence[str]) -> list[tuple[Any, ...]]:
+        return [(args.data, name, events, draw) for name in names for draw in range(args.draws)]
+
+    return measured(args, args.events, jobs, measure, report)
 
 
 def drawn_sites(chosen: study_data.Cohort, events: int, seed: int) -> tuple[IntArray, IntArray]:

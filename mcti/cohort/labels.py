@@ -25,6 +25,8 @@ _MASKED = re.compile(r"(?:[<>≤≥]=?\s*\d+|\d+\s*(?:\+|or (?:older|more|younge
 """Ages masked for data protection, such as >89 (HIPAA: all ages above 89)."""
 _DECIMAL_COMMA = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+")
 _NUMBER_WITH_DECIMALS = re.compile(r"\d+\.0+|\d(\.\d+)?[eE]\+?\d+")
+_COMPETING_VALUES = 3  # distinct values of an event column, from which one may be a competing event
+_VALUES_SHOWN = 6
 _COMMON_EVENT_WORDS = "yes/no, alive/dead, living/deceased, true/false, 0:LIVING/1:DECEASED"
 
 
@@ -179,7 +181,22 @@ def events(table: RawTable, column: str, words: dict[str, int]) -> pd.Series:
             raise UsageError(f"{word!r} is mapped to {meaning}", "ingest.event_values", hint)
     values = _FLAG_VALUES | {word.strip().casefold(): value for word, value in words.items()}
     hint = f"write 1 (observed) or 0 (censored), or map the words ({_COMMON_EVENT_WORDS}) in ingest.event_values"
-    return _mapped(table, column, values, f"{hint}, e.g. {{dead: 1, alive: 0}}")
+    return _mapped(table, column, values, f"{hint}, e.g. {{dead: 1, alive: 0}}{competing_hint(table.frame[column])}")
+
+
+def competing_hint(cells: pd.Series) -> str:
+    """What a third value of a column of events (rows,) may mean, with the counts; empty below three values."""
+    filled = cells[~cells.map(is_missing)].str.strip().str.casefold()
+    counts = filled.value_counts().sort_index()
+    if len(counts) < _COMPETING_VALUES:
+        return ""
+    shown = ", ".join(f"{shorten(str(value))}: {count}" for value, count in counts.head(_VALUES_SHOWN).items())
+    more = ", ..." if len(counts) > _VALUES_SHOWN else ""
+    return (
+        f"; {len(counts)} values ({shown}{more}): if one is a competing event, "
+        "0 censors the patient at that time (cause-specific analysis, in which 1 - S(t) is not the absolute risk), "
+        "and 1 makes it part of a composite endpoint; cumulative incidence is not supported"
+    )
 
 
 def _mapped(table: RawTable, column: str, values: dict[str, int], hint: str) -> pd.Series:

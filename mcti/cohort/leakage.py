@@ -23,7 +23,7 @@ of BRCA or NSCLC reach at most 0.9 (docs/cohort.md), a profile and its rounded c
 HASH_TABLES = 16
 """Two profiles at MIN_CORRELATION share no bucket once in 10,000 times; a rounded copy always shares one."""
 CLIP = 3.0  # without it, one gene 200 sd from the mean would determine the correlation of two profiles
-_MIN_GENES = 20  # profiles of fewer genes correlate by chance
+MIN_GENES = 20  # profiles of fewer genes correlate by chance
 _BUCKET_NEIGHBOURS = 8  # neighbours in a bucket that each profile is compared with
 _MAX_SIGN_DIFFERENCE = 0.1  # share of differing signs; at MIN_CORRELATION it is 0.045 with an sd of 0.015 or less
 
@@ -71,7 +71,7 @@ def same_profiles(blocks: ReadBlocks) -> list[tuple[str, str, str]]:
     full. `blocks` is called three times.
     """
     scale = _GeneScale.from_blocks(blocks)
-    if scale.genes < _MIN_GENES or scale.rows < 2:
+    if scale.genes < MIN_GENES or scale.rows < 2:
         return []
     ids, signs = _signs(blocks, scale)
     candidates = {pair for codes in _bucket_codes(signs) for pair in _bucket_pairs(codes)}

@@ -1,8 +1,9 @@
 """Tables and features of a cohort as the dataset that training and prediction read."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,20 @@ import pandas as pd
 import torch
 
 from mcti.cohort import tables
-from mcti.dataset.bags import Dataset, PatientBag, SlideTiles
+from mcti.dataset.bag_store import BagStore
+from mcti.dataset.bags import Dataset, PatientBag
+from mcti.dataset.slide_bags import load_bag
 from mcti.errors import DataError, did_you_mean
-from mcti.slides.features import SlideFeatures, read_slide
 from mcti.storage import Location, exists, join
 
 
 def load_dataset(
-    cohort: Location, features: Location | None, genes: list[str] | None = None, patients: Sequence[str] = ()
+    cohort: Location,
+    features: Location | None,
+    genes: list[str] | None = None,
+    patients: Sequence[str] = (),
+    *,
+    store: Path | None = None,
 ) -> Dataset:
     """The patients of a cohort with their genes and the features of all their slides.
 
@@ -25,13 +32,15 @@ def load_dataset(
             patient without such a file (None: no patient has slides)
     genes     only these, in this order; None: all of the table
     patients  only these; none: all of the cohort
+    store     folder of a BagStore of this cohort, which is mapped in place of reading the feature files
     Covariates are age, is_female and the cohort's own, numeric ones and categories, None where missing.
     A patient none of whose slides has features has no patches; one without a row in the expression has no genes.
 
     Raises DataError when features are given and no patient has any, when a file is not a feature file, when the
     features come from two encoders, and when a requested patient is not in the cohort
     """
-    data = CohortTables.read(cohort, features, genes).load(patients)
+    stored = None if store is None else BagStore(store)
+    data = CohortTables.read(cohort, features, genes).load(patients, stored)
     if features is not None and not patients and all(bag.patches is None for bag in data.bags.values()):
         raise DataError("no slide of the cohort has features", str(features), "extract the slides of this cohort")
     return data
@@ -65,13 +74,14 @@ class CohortTables:
         slides = slides_with_features(cohort, features, patients["patient_id"])
         return cls(cohort, features, patients, expression, slides, covariates, categories)
 
-    def load(self, patients: Sequence[str] = ()) -> Dataset:
+    def load(self, patients: Sequence[str] = (), store: BagStore | None = None) -> Dataset:
         """These patients (none: all) as a dataset; arguments and errors as in `load_dataset`."""
         bags: dict[str, PatientBag] = {}
         provenance: list[Mapping[str, Any]] = []
         for row in self._rows(patients):
             patient = str(row["patient_id"])
-            slides = load_bag(self.features, self.slides.get(patient, ()))
+            names = self.slides.get(patient, ())
+            slides = load_bag(self.features, names) if store is None else store.bag(patient)
             provenance += slides.provenance
             bags[patient] = PatientBag(
                 patient_id=patient,
@@ -174,50 +184,6 @@ def _level(value: object) -> str | None:
 
 def _number(value: object) -> float | None:
     return None if pd.isna(value) else float(value)  # type: ignore[call-overload, arg-type]
-
-
-@dataclass(frozen=True)
-class SlideBag:
-    """The patches of all slides of a patient.
-
-    patches     (N, D) float32, or None: no slides
-    tiles       the slides in the order of their rows
-    quality     tissue: mean share of tissue in a tile; blurred, failed: share of the candidate tiles that were left
-                out as out of focus, as unreadable. Empty for files of other tools, which do not count them
-    provenance  how the features of each slide were extracted
-    """
-
-    patches: torch.Tensor | None
-    tiles: tuple[SlideTiles, ...] = ()
-    quality: Mapping[str, float] = field(default_factory=dict)
-    provenance: tuple[Mapping[str, Any], ...] = ()
-
-
-def load_bag(features: Location | None, slides: Sequence[str]) -> SlideBag:
-    """The bag of these slides, each feature file read once; empty without features or without a slide.
-
-    Raises DataError when a file is not a feature file, naming it.
-    """
-    if features is None or not slides:
-        return SlideBag(None)
-    files = [read_slide(join(features, f"{slide}.h5")) for slide in slides]
-    bags = [torch.from_numpy(file.features) for file in files]
-    return SlideBag(
-        patches=bags[0] if len(bags) == 1 else torch.cat(bags),
-        tiles=tuple(SlideTiles(s, len(f.features), f.coordinates) for s, f in zip(slides, files, strict=True)),
-        quality=_quality(files),
-        provenance=tuple(file.provenance for file in files),
-    )
-
-
-def _quality(slides: Sequence[SlideFeatures]) -> dict[str, float]:
-    """Quality of all slides of a patient together; empty where the tiles of one of them were not counted."""
-    counts = [slide.tile_counts for slide in slides]
-    if not all(counts):
-        return {}
-    kept, tiles = (sum(slide[name] for slide in counts) for name in ("kept", "candidate"))
-    shares = {name: sum(slide[name] for slide in counts) / tiles for name in ("blurred", "failed")}
-    return {"tissue": sum(slide["tissue"] for slide in counts) / kept, **shares}
 
 
 def check_single_encoder(provenance: Iterable[Mapping[str, Any]], features: Location | None) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from mcti.cohort import labels
 from mcti.cohort.raw_tables import Matrix, RawTable, as_matrix, key_position
 from mcti.cohort.reading import read_matrix, read_table
 from mcti.dataset.bags import Dataset, PatientBag
-from mcti.dataset.loading import check_single_encoder, load_bag, patient_files
+from mcti.dataset.loading import check_single_encoder, patient_files
+from mcti.dataset.slide_bags import load_bag
 from mcti.errors import DataError, did_you_mean
 from mcti.slides import manifest
 from mcti.storage import Location, exists, join

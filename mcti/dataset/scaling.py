@@ -119,14 +119,28 @@ def fit_axes_to(axes: Axes, genes: Sequence[Tensor], features: Sequence[Tensor])
     if axes.genes is not None:
         axes.fit_genes(torch.stack(list(genes) or [torch.zeros(axes.genes.shape[1])]))
     if axes.features is not None:
-        axes.fit_features(list(features) or [torch.zeros(1, axes.features.shape[1])])
+        axes.fit_features(features or [torch.zeros(1, axes.features.shape[1])])
 
 
-def axis_inputs(bags: Sequence[PatientBag], fitted: Fitted) -> tuple[list[Tensor], list[Tensor]]:
+def axis_inputs(bags: Sequence[PatientBag], fitted: Fitted) -> tuple[list[Tensor], Sequence[Tensor]]:
     """Standardised genes (G,) and drawn patches (N, D_in) of the patients who have them."""
     genes = [fitted.genes(bag.genes) for bag in bags if bag.genes is not None]
-    patches = [(bag.patches, bag.patient_id) for bag in bags if bag.patches is not None]
-    return genes, [fitted.features(draw_patches(rows, _AXES_CAP, ("axes", name))) for rows, name in patches]
+    return genes, _DrawnPatches([bag for bag in bags if bag.patches is not None], fitted)
+
+
+class _DrawnPatches(Sequence[Tensor]):
+    """Standardised drawn patches (N, D_in) of each patient, computed on access: of 10,000 patients they are 2 GB."""
+
+    def __init__(self, bags: Sequence[PatientBag], fitted: Fitted) -> None:
+        self._bags, self._fitted = bags, fitted
+
+    def __len__(self) -> int:
+        return len(self._bags)
+
+    def __getitem__(self, position: int) -> Tensor:  # type: ignore[override]  # no slices
+        bag = self._bags[position]
+        assert bag.patches is not None
+        return self._fitted.features(draw_patches(bag.patches, _AXES_CAP, ("axes", bag.patient_id)))
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mcti.cohort import tables
+from mcti.cohort import leakage, tables
 from mcti.cohort.folds import Folds
 from mcti.cohort.overlap import Members, overlaps
 from mcti.dataset.loading import slides_with_features
@@ -24,7 +24,10 @@ from mcti.storage import Location, exists, join
 
 MAX_SHIFTED_GENES = 0.5
 """With a larger share of shared genes whose median is outside the values of the target, the unit is another one."""
+MAX_FOLLOWUP_RATIO = 10.0
+"""With a larger ratio of the two medians of time_months, one of them is in another unit, such as days (30) or years."""
 _LISTED = 10  # patients or sites that an error names
+_TIME_UNIT = "ingest it with the unit of its times (ingest.time_unit)"
 _log = logging.getLogger(__name__)
 
 
@@ -147,6 +150,8 @@ def _check(target: CohortFacts, source: CohortFacts, by_site: bool, covariates: 
     reason = reason or ("no features listed" if target.features and source.features is None else "")
     shares = f"{len(shared)} of {len(target.genes)} genes shared"
     absent = _absent(target, source, covariates)
+    if target.genes and len(shared) < leakage.MIN_GENES:
+        _warn_not_compared(source, len(shared))
     _describe(source, shares, "slides used" if slides else reason and f"genes only: {reason}", absent)
     return SourceFiles(source.address, source.features if slides else None)
 
@@ -164,7 +169,11 @@ def _check_outcome(target: CohortFacts, source: CohortFacts) -> None:
     longest = float(source.patients["time_months"].max())
     if longest > MAX_FOLLOWUP_MONTHS:
         what = f"time_months reaches {longest:.6g}, more than {MAX_FOLLOWUP_MONTHS:g}"
-        raise DataError(what, source.where, "ingest it with the unit of its times (ingest.time_unit)")
+        raise DataError(what, source.where, _TIME_UNIT)
+    expected, median = (float(one.patients["time_months"].median()) for one in (target, source))
+    if min(expected, median) > 0 and max(expected / median, median / expected) > MAX_FOLLOWUP_RATIO:
+        what = f"the median of time_months is {median:.4g}, that of the cohort {expected:.4g}: the unit is another one"
+        raise DataError(what, source.where, _TIME_UNIT)
 
 
 def check_equal(name: str, expected: str, actual: str, where: str) -> None:
@@ -251,6 +260,11 @@ def check_unit(medians: pd.Series, ranges: Mapping[str, tuple[float, float]], wh
             f"({outside[0]}: {known[outside[0]]:.4g}, not {low:.4g} to {high:.4g})"
         )
         raise DataError(what, where, "another unit or scale of the expression: convert it to that of the cohort")
+
+
+def _warn_not_compared(source: CohortFacts, shared: int) -> None:
+    what = "%s: %d shared genes are too few (of %d) to recognise a patient of the cohort under another id"
+    _log.warning(f"{what}; only ids and slides were compared", source.where, shared, leakage.MIN_GENES)
 
 
 def _absent(target: CohortFacts, source: CohortFacts, covariates: Sequence[str]) -> list[str]:

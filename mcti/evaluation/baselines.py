@@ -190,7 +190,16 @@ class Forest(Trees):
 
     The statistic and the curves change at event times alone, so the result has the same bits. The time of a split grows
     with the number of different times: a cohort with 16 % events is fitted in a third of the time.
+
+    The trees grow in a thread per core, each from its own random numbers. One thread predicts: several would sum the
+    curves of the trees in the order in which they end, which changes the last bit.
     """
+
+    def fit(self, train: Inputs, seed: int) -> Self:
+        """See Trees."""
+        super().fit(train, seed)
+        self._model.set_params(n_jobs=1)
+        return self
 
     @staticmethod
     def _outcomes(train: Inputs) -> Any:
@@ -212,7 +221,7 @@ def _forest(seed: int) -> Any:
     """Random survival forest (Ishwaran et al. 2008, Ann. Appl. Stat. 2:841-860)."""
     from sksurv.ensemble import RandomSurvivalForest
 
-    return RandomSurvivalForest(200, min_samples_leaf=10, max_features="sqrt", n_jobs=1, random_state=seed)
+    return RandomSurvivalForest(200, min_samples_leaf=10, max_features="sqrt", n_jobs=-1, random_state=seed)
 
 
 def _boosting(seed: int) -> Any:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 
 from mcti.cohort import delayed_entry
+from mcti.cohort.labels import competing_hint
 from mcti.cohort.layouts import site_from_barcode
 from mcti.cohort.raw_tables import is_missing
 from mcti.errors import DataError, did_you_mean
@@ -282,7 +283,7 @@ def _events(frame: pd.DataFrame, column: str, where: str, answers: Answers) -> E
         hint = (
             "state the meaning of each value: --event-value dead=1 --event-value alive=0, or another column: --event; "
         )
-        hint += "an empty cell excludes the patient"
+        hint += "an empty cell excludes the patient" + competing_hint(frame[column])
         raise DataError(f"values of unknown meaning: {values}", f"{where}, column {column}", hint)
     if not any(events.values.values()):
         hint = "name another column of events: --event, or the meaning of its values: --event-value"

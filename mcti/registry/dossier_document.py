@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from mcti.registry.ledger import LedgerEntry
+from mcti.registry.ledger_anchors import AnchorStore
 
 
 class DossierSource(BaseModel):
@@ -14,6 +15,7 @@ class DossierSource(BaseModel):
     card, metrics, evaluation  card.json, metrics.json and result.json of the version's run
     examples                   contributions for example patients, one {column: value} each
     tags                       of the version
+    anchors, anchor_faults     the store of the anchors of the ledger (None: not configured), and what contradicts them
     """
 
     model_config = ConfigDict(frozen=True)
@@ -27,6 +29,8 @@ class DossierSource(BaseModel):
     figures: tuple[str, ...] = ()
     examples: tuple[dict[str, str], ...] = ()
     tags: dict[str, str] = {}
+    anchors: AnchorStore | None = None
+    anchor_faults: tuple[str, ...] = ()
 
 
 class Table(BaseModel):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mcti.registry import metric_labels, sbom, transfer_origin
+from mcti.registry import ledger_anchors, metric_labels, sbom, transfer_origin
 from mcti.registry.card import GAP
 from mcti.registry.dossier_document import DossierSource, Section, Table, interval, pairs
 from mcti.registry.dossier_requirements import COHORT_LABELS
@@ -192,12 +192,30 @@ def lineage(source: DossierSource) -> Section:
     values = {name: record[name] for name in ("digest", "commit", "image", "folds")}
     values |= {f"data {path}": md5 for path, md5 in record["data"].items()}
     values |= {f"ledger entry {entry.number}": entry.hash for entry in source.entries[-1:]}
-    gaps = []
+    gaps = [*source.anchor_faults, *_anchor_gaps(source)]
     if str(record["commit"]).endswith("-dirty") or record["commit"] == "unknown":
         gaps.append("code or settings were not those of a commit: commit them and train again")
     if "@sha256:" not in str(record["image"]):
         gaps.append("no image with a digest: train and register in one (MCTI_IMAGE)")
-    return Section(key="lineage", title="Lineage", tables=(pairs(values),), gaps=tuple(gaps))
+    tables = (pairs(values), pairs(_anchors(source), title="anchors of the ledger, stored outside of it"))
+    return Section(key="lineage", title="Lineage", tables=tables, gaps=tuple(gaps))
+
+
+def _anchors(source: DossierSource) -> dict[str, str]:
+    """Where number and hash of the last entry stand outside of the ledger, and the text to compare with paper."""
+    if not source.entries:
+        return {"ledger": "no entry"}
+    objects = "none" if source.anchors is None else source.anchors.described()
+    printed = ledger_anchors.printed(source.entries[-1]).splitlines()[-1]
+    return {"tag of the registered model": "the last entry", "objects": objects, "last entry, for paper": printed}
+
+
+def _anchor_gaps(source: DossierSource) -> list[str]:
+    if not source.entries or (source.anchors is not None and source.anchors.locked):
+        return []
+    what = "are not configured" if source.anchors is None else "are not known to be locked"
+    hint = "set MCTI_LEDGER_ANCHORS to a bucket with object lock, or keep the anchor of `mcti ledger anchor` on paper"
+    return [f"anchors of the ledger {what}: {hint}"]
 
 
 def software(source: DossierSource) -> Section:

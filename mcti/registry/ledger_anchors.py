@@ -15,6 +15,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pydantic import BaseModel, ConfigDict
+
 from mcti import s3, storage
 from mcti.errors import UsageError
 from mcti.registry.ledger import LedgerEntry
@@ -30,6 +32,20 @@ class Anchor(NamedTuple):
     number: int
     hash: str
     source: str
+
+
+class AnchorStore(BaseModel):
+    """The anchors of a ledger in S3. locked: whether their bucket refuses to erase them; None: unknown."""
+
+    model_config = ConfigDict(frozen=True)
+    address: str
+    number: int
+    locked: bool | None
+
+    def described(self) -> str:
+        """A part of a sentence."""
+        locks: dict[bool | None, str] = {True: "locked", False: "not locked: they can be erased", None: "lock unknown"}
+        return f"{self.number} anchors in {self.address} ({locks[self.locked]})"
 
 
 def folder(model: str) -> str:
@@ -60,6 +76,17 @@ def read(model: str) -> list[Anchor]:
     names = [key.removeprefix(address) for key in s3.addresses_of_all_versions(address)] if address else []
     matches = [match for name in names if (match := _NAME.fullmatch(name))]
     return [Anchor(int(match["number"]), match["hash"], f"{address}{match[0]}") for match in matches]
+
+
+def store_of(model: str) -> AnchorStore | None:
+    """The store of the anchors of a model; None where no address is configured.
+
+    Raises OperationalError when S3 is unavailable.
+    """
+    address = folder(model)
+    if not address:
+        return None
+    return AnchorStore(address=address, number=len(read(model)), locked=s3.has_object_lock(address))
 
 
 def parse(text: str) -> Anchor:

@@ -9,7 +9,7 @@ import pandas as pd
 from mcti import storage
 from mcti.redaction import hashed
 from mcti.registry import dossier as release_dossier
-from mcti.registry import evidence, ledger, models, tracking
+from mcti.registry import evidence, ledger, ledger_anchors, models, tracking
 from mcti.registry.dossier import Dossier
 from mcti.registry.dossier_document import DossierSource
 from mcti.steps.result import StepResult
@@ -66,6 +66,7 @@ def _read(uri: str, explanations: Location | None) -> tuple[DossierSource, dict[
         def read(name: str, artifacts: str = evidence.FOLDER) -> Any:
             return storage.read_json(evidence.fetch(run_id, name, folder, artifacts))
 
+        entries = ledger.read(version.name)
         pictures = {path.stem: path.read_bytes() for path in _figures(run_id, folder)}
         source = DossierSource(
             version=int(version.version),
@@ -74,7 +75,9 @@ def _read(uri: str, explanations: Location | None) -> tuple[DossierSource, dict[
             metrics=read("metrics.json"),
             evaluation=read("result.json"),
             sbom=read("sbom.json", "card"),
-            entries=tuple(ledger.read(version.name)),
+            entries=tuple(entries),
+            anchors=ledger_anchors.store_of(version.name),
+            anchor_faults=tuple(ledger_anchors.find_faults(entries, ledger_anchors.read(version.name))),
             figures=tuple(sorted(pictures)),
             tags=dict(version.tags),
             examples=() if explanations is None else _examples(explanations),

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from mcti import s3, storage
 from mcti.errors import DataError, Untrusted, UsageError
 from mcti.params import TrustParams
@@ -12,20 +10,6 @@ from mcti.registry.ledger import LedgerEntry
 from mcti.registry.trust import keys, ledger_signatures, signing, trust_file
 from mcti.registry.trust.ledger_signatures import EntrySignature, EntryState
 from mcti.steps.result import StepResult
-
-
-class AnchorStore(BaseModel):
-    """The anchors of a ledger in S3. locked: whether their bucket refuses to erase them; None: unknown."""
-
-    model_config = ConfigDict(frozen=True)
-    address: str
-    number: int
-    locked: bool | None
-
-    def described(self) -> str:
-        """A part of a sentence."""
-        locks: dict[bool | None, str] = {True: "locked", False: "not locked: they can be erased", None: "lock unknown"}
-        return f"{self.number} anchors in {self.address} ({locks[self.locked]})"
 
 
 class LedgerResult(StepResult):
@@ -41,7 +25,7 @@ class LedgerResult(StepResult):
     entries: tuple[LedgerEntry, ...]
     faults: tuple[str, ...]
     versioned: bool | None
-    anchors: AnchorStore | None
+    anchors: ledger_anchors.AnchorStore | None
     signatures: tuple[EntrySignature, ...]
     signature: EntrySignature
 
@@ -136,7 +120,7 @@ def show_ledger(name: str, trust: TrustParams | None = None, *, anchor: str | No
         entries=tuple(entries),
         faults=tuple(faults),
         versioned=s3.has_versioning(ledger.folder(name)),
-        anchors=_anchor_store(name),
+        anchors=ledger_anchors.store_of(name),
         signatures=tuple(signatures),
         signature=signature,
     )
@@ -244,13 +228,6 @@ def sign_ledger(name: str, reason: str, trust: TrustParams) -> SignResult:
         record = {"reason": reason, "signatures": pinned}
         entry = promotion.sign_ledger(client, name, entries, record, signing.entry_signing(signer, trust))
     return SignResult(name=name, ledger_entry=entry.number, pinned=pinned)
-
-
-def _anchor_store(name: str) -> AnchorStore | None:
-    address = ledger_anchors.folder(name)
-    if not address:
-        return None
-    return AnchorStore(address=address, number=len(ledger_anchors.read(name)), locked=s3.has_object_lock(address))
 
 
 def _read(name: str) -> tuple[list[LedgerEntry], list[str]]:

@@ -51,6 +51,7 @@ class FoldJob:
     search: Mapping[str, Any] | None = None
     transfer: "TransferFiles | None" = None
     by_cohort: bool = False
+    store: Path | None = None
 
 
 @logged
@@ -92,6 +93,7 @@ def train(  # noqa: PLR0913  (a step: inputs, params, out, options)
     from mcti.steps.transfer import transfer_files
     from mcti.training import devices
     from mcti.training.distributed import ranks
+    from mcti.training.shared_bags import shared_bags
     from mcti.training.worker_pool import Pool
 
     devices.require_device(params.device)
@@ -108,11 +110,14 @@ def train(  # noqa: PLR0913  (a step: inputs, params, out, options)
     process = ranks()
     # Under torchrun the processes share each fold; without it, each worker has folds of its own.
     workers = jobs[0].params.workers if process.world == 1 else 1
+    read = None if jobs[0].params.modalities == "genes" else features
     with (
         transfer_files(cohort, features, split, jobs[0].params) as transfer,
+        shared_bags(cohort, read, Path(out)) as store,
         Pool(_train_job, workers, len(jobs)) as pool,
     ):
-        summaries = pool.map([replace(job, transfer=transfer, by_cohort=by_cohort) for job in jobs], progress)
+        jobs = [replace(job, transfer=transfer, by_cohort=by_cohort, store=store) for job in jobs]
+        summaries = pool.map(jobs, progress)
     result = _result(summaries, jobs[0].params)
     if process.first:
         _remove_leftovers(Path(out), keep=None if fold is not None or refit else numbers)
@@ -139,7 +144,7 @@ def _train_job(job: FoldJob, channel: "Channel") -> "FoldSummary":
     from mcti.steps.transfer import NO_FILES, load_cohorts, load_transfer
     from mcti.training.folds import train_fold
 
-    data = _load(job.cohort, job.features, job.params.modalities)
+    data = _load(job.cohort, job.features, job.params.modalities, job.store)
     if job.by_cohort:
         transfer = load_cohorts(job.cohort, data, job.split.train)
     else:
@@ -158,11 +163,12 @@ def _train_job(job: FoldJob, channel: "Channel") -> "FoldSummary":
 
 
 @lru_cache(maxsize=1)
-def _load(cohort: str, features: str | None, modalities: str) -> "Dataset":
+def _load(cohort: str, features: str | None, modalities: str, store: Path | None) -> "Dataset":
     """The cohort, read once per process."""
     from mcti.dataset.loading import load_dataset
 
-    return load_dataset(cohort, None if modalities == "genes" else features).restricted_to(modalities)
+    data = load_dataset(cohort, None if modalities == "genes" else features, store=store)
+    return data.restricted_to(modalities)
 
 
 def _remove_leftovers(out: Path, keep: list[int] | None) -> None:

@@ -27,6 +27,23 @@ def test_flags_and_events_are_zero_one_or_missing():
         labels.events(table("Dead"), "x", {"dead": 2})
 
 
+def test_a_third_event_value_is_refused_with_counts_and_both_meanings():
+    cells = ("0", "1", "2", "2", " Other cause", "0", "")
+    with pytest.raises(DataError, match=r"'2', neither 0 nor 1") as refused:
+        labels.events(table(*cells), "x", {"other cause": 0})
+    message = str(refused.value)
+    assert "4 values (0: 2, 1: 1, 2: 2, other cause: 1)" in message
+    assert "not the absolute risk" in message
+    assert "composite endpoint" in message
+    stated = labels.events(table(*cells), "x", {"2": 0, "other cause": 1})
+    assert stated.fillna(-1).tolist() == [0, 1, 0, 0, 1, 0, -1]
+
+
+def test_two_event_values_have_no_hint_on_competing_events():
+    assert labels.competing_hint(table("0", "2", "", "0").frame["x"]) == ""
+    assert "9 values (0: 1, 1: 1, 2: 1, 3: 1, 4: 1, 5: 1, ...)" in labels.competing_hint(table(*"012345678").frame["x"])
+
+
 def test_masked_ages_are_mapped():
     assert labels.ages(table("> 89", "50"), "x", {">89": 90}).tolist() == [90.0, 50.0]
 

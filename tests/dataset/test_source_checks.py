@@ -118,6 +118,29 @@ def test_values_in_another_unit_and_times_in_days_are_refused(world):
         check(world, "third")
 
 
+@pytest.mark.parametrize("factor", [30.44, 1 / 12])
+def test_short_times_in_days_and_times_in_years_are_refused(world, factor):
+    """Days below 1,200, which the limit of months does not find."""
+    for name in ("target", "source"):
+        change(world / name / "cohort", patients=lambda table: table.assign(time_months=3 + np.arange(24.0)))
+    check(world, "source")
+    change(world / "source" / "cohort", patients=lambda table: table.assign(time_months=table["time_months"] * factor))
+    assert tables.read_patients(world / "source" / "cohort")["time_months"].max() < 1200
+    with pytest.raises(DataError, match=f"the median of time_months is {14.5 * factor:.4g}, that of the cohort 14.5"):
+        check(world, "source")
+
+
+@pytest.mark.parametrize(("shared", "warned"), [(19, True), (20, False)])
+def test_few_shared_genes_are_a_warning_since_profiles_are_not_compared(world, caplog, shared, warned):
+    names = [name if number < shared else f"other_{name}" for number, name in enumerate(NAMES)]
+    change(world / "source" / "cohort", expression=lambda table: table.set_axis(names, axis=1))
+    with caplog.at_level(logging.WARNING, logger="mcti"):
+        check(world, "source")
+    expected = "19 shared genes are too few (of 20) to recognise a patient of the cohort under another id"
+    assert (expected in caplog.text) is warned
+    assert len(caplog.messages) == warned
+
+
 def set_encoder(world, name, **attributes):
     for path in (world / name / "features").glob("*.h5"):
         with h5py.File(path, "a") as file:

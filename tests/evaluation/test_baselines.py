@@ -128,10 +128,11 @@ def test_the_rotated_embedding_gives_the_ridge_model_of_all_its_columns(inputs):
 
 
 def test_a_forest_of_the_event_times_has_the_bits_of_a_forest_of_all_times(inputs):
-    """Oracle: the same estimator of scikit-survival, fitted with the follow-up as it is."""
+    """Oracle: the same estimator of scikit-survival in one thread, fitted with the follow-up as it is."""
     train, test = inputs.rows(np.arange(120)), inputs.rows(np.arange(120, 160))
     risk, survival = baselines.create("forest").fit(train, 3).predict(test, MONTHS)
-    plain = baselines.Trees(baselines._forest).fit(train, 3).predict(test, MONTHS)
+    plain = baselines.Trees(lambda seed: baselines._forest(seed).set_params(n_jobs=1)).fit(train, 3)
+    plain = plain.predict(test, MONTHS)
     np.testing.assert_array_equal(risk, plain[0])
     np.testing.assert_array_equal(survival, plain[1])
 

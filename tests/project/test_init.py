@@ -274,6 +274,11 @@ def test_inverted_events_are_a_question(tmp_path, monkeypatch):
     [
         (lambda t: t.drop(columns="time_months"), DataError, "no column has a known name of time_months .*--time"),
         (lambda t: t.assign(event="perhaps"), DataError, "values of unknown meaning: 'perhaps' .*column event"),
+        (
+            lambda t: t.assign(event=[str(n % 3) for n in range(len(t))]),
+            DataError,
+            r"values of unknown meaning: '2' .*column event.*3 values \(0: \d+, 1: \d+, 2: \d+\).*competing event",
+        ),
         (lambda t: t.assign(time_months="x"), DataError, "time_months is 'x', not a number"),
         (
             lambda t: t.assign(patient_id=[f"P{n}" for n in range(len(t))]),

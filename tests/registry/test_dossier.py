@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import pytest
+
 from mcti.registry import dossier
 from mcti.registry.card import GAP, evaluated
 from mcti.registry.dossier import Dossier
 from mcti.registry.dossier_document import DossierSource
 from mcti.registry.ledger import LedgerEntry
+from mcti.registry.ledger_anchors import AnchorStore
 
 NUMBER = {"value": 0.6, "low": 0.5, "high": 0.7}
 ERRORS = {"value": -0.01, "low": -0.02, "high": 0.01}
@@ -109,3 +112,38 @@ def test_the_card_counts_evaluated_and_excluded_patients():
         line == "561 patients, 122 events; excluded: 2 at ingest (no follow-up), 14 at split (no features of a slide)"
     )
     assert evaluated(card()) == "not recorded"
+
+
+def lineage_of(**fields: Any) -> tuple[list[tuple[str, ...]], list[str]]:
+    document = Dossier.build(source(**fields))
+    section = next(part for part in document.sections if part.key == "lineage")
+    return rows(document, "lineage"), [gap for gap in section.gaps if "anchor" in gap]
+
+
+def test_the_anchors_of_the_ledger_are_in_the_lineage():
+    last = entry(2)
+    store = AnchorStore(address="s3://anchors/kidney/", number=2, locked=True)
+    found, gaps = lineage_of(entries=(entry(1), last), anchors=store)
+    assert ("objects", "2 anchors in s3://anchors/kidney/ (locked)") in found
+    printed = dict(row for row in found if len(row) == 2)["last entry, for paper"]
+    assert printed.replace(" ", "") == f"2:{last.hash}"
+    assert gaps == []
+
+
+@pytest.mark.parametrize(
+    ("store", "gap"),
+    [
+        (None, "are not configured"),
+        (AnchorStore(address="s3://anchors/kidney/", number=1, locked=False), "are not known to be locked"),
+        (AnchorStore(address="s3://anchors/kidney/", number=1, locked=None), "are not known to be locked"),
+    ],
+)
+def test_a_ledger_without_locked_anchors_is_a_gap(store, gap):
+    _, gaps = lineage_of(entries=(entry(1),), anchors=store)
+    assert [gap in text for text in gaps] == [True]
+
+
+def test_an_anchor_that_the_ledger_contradicts_is_a_gap():
+    fault = "the ledger was rewritten: the anchor in x has another hash of entry 1"
+    store = AnchorStore(address="s3://anchors/kidney/", number=1, locked=True)
+    assert lineage_of(entries=(entry(1),), anchors=store, anchor_faults=(fault,))[1] == [fault]

@@ -24,6 +24,7 @@ from mcti.training import devices
 from mcti.training import search as searching
 from mcti.training.loop import Paused
 from mcti.training.search import Setting, Trial
+from mcti.training.shared_bags import shared_bags
 from mcti.training.shared_study import SharedStudy, is_shared
 from mcti.training.worker_pool import Channel, Pool, cores
 
@@ -73,8 +74,11 @@ def search(
     check_covariates(cohort, base.architecture.covariates or ())
     numbers = split.numbers if params.nested else [params.outer_fold]
     single = [params.model_copy(update={"outer_fold": number, "nested": False}) for number in numbers]
-    with transfer_files(cohort, features, split, base) as transfer:
-        planned = [_study(cohort, features, split, one, base, transfer) for one in single]
+    with (
+        transfer_files(cohort, features, split, base) as transfer,
+        shared_bags(cohort, features, _work(Path(out))) as store,
+    ):
+        planned = [_study(cohort, features, split, one, base, transfer, store) for one in single]
         if init:
             return _initialise(planned)
         result = _nested(planned, Path(out), progress) if params.nested else _searched(planned[0], Path(out), progress)
@@ -99,16 +103,17 @@ def _study(
     params: SearchParams,
     base: TrainParams,
     transfer: TransferFiles,
+    store: Path | None,
 ) -> Study:
     """The study of one outer training part."""
     splits = study_setup.inner_splits(split, params.outer_fold)
     plan = study_setup.plan_of(params, base, len(splits))
-    data = load_dataset(cohort, features)
+    data = load_dataset(cohort, features, store=store)
     loaded = load_transfer(transfer, data.genes, base.modalities)
     name = f"search-{study_setup.identity(data, splits, params, base, loaded)}"
     study_setup.load.cache_clear()
     address = None if features is None else str(features)
-    return Study(str(cohort), address, tuple(splits), base, plan, params, name, transfer)
+    return Study(str(cohort), address, tuple(splits), base, plan, params, name, transfer, store)
 
 
 def _searched(study: Study, out: Path, progress: Progress | None) -> SearchResult:

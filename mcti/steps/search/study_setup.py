@@ -44,6 +44,7 @@ class TrialJob:
     params: TrainParams
     seed_key: tuple[int | str, ...]
     transfer: TransferFiles = NO_FILES
+    store: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,13 @@ class Study:
     params: SearchParams
     name: str
     transfer: TransferFiles = NO_FILES
+    store: Path | None = None
 
     def job(self, settings: Mapping[str, Setting], inner: int) -> TrialJob:
         """One inner fold with these settings."""
         params, split = override(self.base, dict(settings), "search.space"), self.splits[inner]
         # The seed key is the same in each trial: settings are compared on equal draws of weights, batches and patches.
-        return TrialJob(self.cohort, self.features, split, params, ("inner", split.fold), self.transfer)
+        return TrialJob(self.cohort, self.features, split, params, ("inner", split.fold), self.transfer, self.store)
 
 
 def inner_splits(folds: Folds, outer_fold: int) -> list[FoldSplit]:
@@ -84,7 +86,7 @@ def score(job: TrialJob, channel: Channel) -> float:
 
     Raises DataError when no model can be fitted, a test patient does not fit the model, or no pair is comparable.
     """
-    data = load(job.cohort, job.features, job.params.modalities)
+    data = load(job.cohort, job.features, job.params.modalities, job.store)
     where = f"inner fold {job.split.fold}"
     train_bags, test_bags = data.select(job.split.train, where), data.select(job.split.test, where)
     transfer = load_transfer(job.transfer, data.genes, job.params.modalities)
@@ -109,9 +111,10 @@ def score(job: TrialJob, channel: Channel) -> float:
 
 
 @lru_cache(maxsize=1)
-def load(cohort: str, features: str | None, modalities: str) -> Dataset:
+def load(cohort: str, features: str | None, modalities: str, store: Path | None) -> Dataset:
     """The cohort, read once per process."""
-    return load_dataset(cohort, None if modalities == "genes" else features).restricted_to(modalities)
+    data = load_dataset(cohort, None if modalities == "genes" else features, store=store)
+    return data.restricted_to(modalities)
 
 
 def plan_of(params: SearchParams, base: TrainParams, folds: int) -> searching.Plan:
