@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from mcti.cohort import delayed_entry
 from mcti.cohort.raw_tables import Matrix, RawTable, is_missing
 from mcti.cohort.tables import PATIENTS, ExcludedPatient
 from mcti.errors import DataError, UsageError, did_you_mean
@@ -32,6 +33,7 @@ _FIRST_NORMAL_TYPE = 10  # sample types 01 to 09 of a TCGA barcode are tumours
 def select_columns(table: RawTable, layout_names: Mapping[str, str], params: IngestParams) -> RawTable:
     """The canonical columns of a table under their canonical names, then the covariates that the settings name.
 
+    A column of entries under observation gives a warning (`delayed_entry`).
     layout_names    canonical name -> name in this layout; `params.columns` takes precedence
 
     Raises
@@ -50,7 +52,8 @@ def select_columns(table: RawTable, layout_names: Mapping[str, str], params: Ing
     frame = pd.DataFrame({name: table.frame[source] for name, source in names.items()})
     for source in params.covariates or ():
         frame[source] = table.frame[source]
-    return RawTable(frame, table.where, table.rows, table.warnings, names)
+    warnings = [*table.warnings, *delayed_entry.warnings(table.frame, table.where)]
+    return RawTable(frame, table.where, table.rows, warnings, names)
 
 
 def _check_required(table: RawTable, layout_names: Mapping[str, str], names: Mapping[str, str]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
+from mcti.cohort import delayed_entry
 from mcti.cohort.labels import competing_hint
 from mcti.cohort.layouts import site_from_barcode
 from mcti.cohort.raw_tables import is_missing
@@ -116,7 +117,12 @@ def propose(source: ForeignTable, answers: Answers) -> ClinicalProposal:
         ids=tuple(frame[columns["patient_id"]]),
         table=frame if changes else None,
         changes=changes,
-        questions=(*_sex_questions(unread_sex), *_unit_questions(unit, outcomes[endpoint].time), *age_questions(ages)),
+        questions=(
+            *_sex_questions(unread_sex),
+            *_unit_questions(unit, outcomes[endpoint].time),
+            *age_questions(ages),
+            *delayed_entry.warnings(frame, source.where),
+        ),
         masked_ages=ages,
     )
 
@@ -288,9 +294,10 @@ def _events(frame: pd.DataFrame, column: str, where: str, answers: Answers) -> E
 def _covariates(
     frame: pd.DataFrame, columns: dict[str, str], outcomes: Mapping[str, Outcome], answers: Answers
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Numeric columns that are no outcome; the network reads age and sex, or what the user stated."""
+    """Numeric columns that are neither outcome nor entry; the network reads age and sex, or what the user stated."""
     used = {*columns, *columns.values(), *(column for one in outcomes.values() for column in (one.time, one.event))}
     others = [str(name) for name in frame.columns if name not in used and not column_names.is_outcome(str(name))]
+    others = [name for name in others if not delayed_entry.is_entry_name(name)]
     numeric = tuple(name for name in others if not column_names.is_known(name) and _is_numeric(frame[name]))
     built_in = tuple(name for name in ("age", "is_female") if name in columns and _varies(frame[columns[name]]))
     if answers.covariates is None:

@@ -57,3 +57,9 @@ def test_times_of_deaths_and_visits_are_joined_and_ages_in_days_are_years():
 def test_a_stated_column_that_is_missing_is_an_error():
     with pytest.raises(DataError, match=r"column 'tme' of --time is missing.*did you mean time"):
         propose(TABLE, columns={"time_months": "tme"})
+
+
+def test_an_entry_under_observation_is_a_question_and_no_covariate():
+    proposal = propose(TABLE.assign(entry_months=["0", "2.5"] * 5))
+    assert proposal.covariates == ("size",)
+    assert any("5 of 10 patients after the origin" in question for question in proposal.questions)
