@@ -115,8 +115,8 @@ wheel: $(INSTALLED)  ## the wheel of mcti and the tested versions of its package
 compile: $(INSTALLED)  ## the Kubeflow pipeline as YAML: build/training.yaml
 	$(BIN)/mcti pipeline compile --out build/training.yaml
 
-drill: $(INSTALLED)  ## backup, restore, upgrade of MLflow and back on this machine: MLFLOW=3.18.0 (infra/runbook.md)
-	@infra/drill.sh $(BIN)/python $(MLFLOW)
+drill: $(INSTALLED)  ## backup, restore, upgrade of MLflow and back on this machine: MLFLOW=3.18.0, KFP=2.16.0 (infra/runbook.md)
+	@infra/drill.sh $(BIN)/python "$(MLFLOW)" $(KFP)
 
 rehearse: $(INSTALLED)  ## test a complete cluster, step by step: HOST, CONTEXT, IMAGE, YES=1, ARGS (docs/rehearsal.md)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m infra.rehearse $(if $(HOST),--host "$(HOST)") $(if $(CONTEXT),--context "$(CONTEXT)") \

@@ -126,7 +126,9 @@ def init(
         event_confirmed=event_confirmed,
         covariates=tuple(covariate) if covariate else None,
     )
-    return projects.init(Path(folder), name or Path(folder).resolve().name, inputs, answers, None if yes else _prompt)
+    return projects.init(
+        Path(folder), name or projects.name_of(Path(folder)), inputs, answers, None if yes else _prompt
+    )
 
 
 def _tables(

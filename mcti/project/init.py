@@ -1,5 +1,7 @@
 """`mcti init`: tables of the user to a project folder, with what was understood."""
 
+import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -46,7 +48,7 @@ class InitResult(BaseModel):
             *self.understood,
             *(f"check      {question}" for question in self.check),
             f"project    {self.folder}: {self.written} files written{kept}",
-            f"next       cd {self.folder}",
+            f"next       cd {shlex.quote(self.folder)}",
             "           mcti stack up",
             '           git add -A && git commit -m "data and settings"',
             f"           dvc repro && dvc push && mcti promote --name {self.name}",
@@ -67,6 +69,12 @@ class ExampleResult(BaseModel):
     def lines(self) -> list[str]:
         """The text itself."""
         return self.params.rstrip("\n").split("\n")
+
+
+def name_of(folder: Path) -> str:
+    """The name of cohort and model for a folder: characters that names must not have become hyphens."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._")[:64]
+    return name or "cohort"
 
 
 def init(folder: Path, name: str, inputs: Sources, answers: Answers, prompt: Prompt | None = None) -> InitResult:

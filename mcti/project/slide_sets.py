@@ -99,6 +99,8 @@ def propose_features(path: str, stated: dict[str, object]) -> FeaturesProposal:
     root = Path(path)
     if not root.exists():
         raise DataError("no such file or folder", path, "check the path of --features")
+    if root.suffix.lower() == ".zip":
+        raise DataError("features in an archive", path, f"unpack it: python -m zipfile -e {root.name} features")
     formats = [str(stated["format"])] if "format" in stated else _candidates(root)
     reasons = []
     for name in formats:
