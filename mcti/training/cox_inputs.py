@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mcti.dataset.bags import PatientBag, covariate_table
-from mcti.dataset.scaling import fit_clinical_scale, fit_feature_scale, fit_scale
+from mcti.dataset.scaling import by_patient, fit_clinical_scale, fit_feature_scale, fit_scale
 from mcti.model.categories import indicator_positions
 from mcti.model.clinical import read_covariates
 from mcti.model.cox_branch import moments
@@ -24,8 +24,8 @@ of the patches) and, where the model reads any, covariates. A patient without a 
 def cox_inputs(fitted: Fitted, config: ModelConfig, bags: Sequence[PatientBag]) -> Tables:
     """genes (n, G), slides (n, 2 D_in) and covariates (n, V + C) of these patients, standardised by `fitted`."""
     genes, slides = (name in config.modalities for name in ("genes", "slides"))
+    slide_rows = _slide_rows(fitted, config, [b.patches if slides else None for b in bags])
     gene_rows = [_gene_row(fitted, b.genes) if genes and b.genes is not None else None for b in bags]
-    slide_rows = [_slide_row(fitted, config, b.patches) if slides and b.patches is not None else None for b in bags]
     tables = {"genes": _filled(gene_rows, len(config.genes)), "slides": _filled(slide_rows, 2 * config.features)}
     if config.covariates:
         raw = covariate_table(bags, config.clinical_inputs)
@@ -58,6 +58,13 @@ def _gene_row(fitted: Fitted, genes: Tensor) -> Tensor:
 def _slide_row(fitted: Fitted, config: ModelConfig, patches: Tensor) -> Tensor:
     rows = fitted.features(patches.float())
     return torch.cat(moments(rows[None], torch.ones(1, len(rows), dtype=torch.bool), config.block), 1)[0]
+
+
+def _slide_rows(fitted: Fitted, config: ModelConfig, bags: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """`_slide_row` of each bag, None for None; the rows are those of one table (`by_patient`)."""
+    known = [bag for bag in bags if bag is not None]
+    rows = iter(by_patient(known, lambda bag: _slide_row(fitted, config, bag)) if known else ())
+    return [None if bag is None else next(rows) for bag in bags]
 
 
 def _filled(rows: Sequence[Tensor | None], width: int) -> Tensor:
