@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -60,7 +61,8 @@ class Project:
         stages = {name: dict(stage) for name, stage in DVC_YAML.items()}
         for name in set(stages) - {"settings"}:
             stages[name]["cmd"] = " && ".join(_write(name, out) for out in outputs_of(stages[name]))
-        tree = {"vars": [{"mcti": str(Path(sys.executable).with_name("mcti"))}], "stages": stages}
+        program = shlex.quote(str(Path(sys.executable).with_name("mcti")))  # a folder may have a blank in its name
+        tree = {"vars": [{"mcti": program}], "stages": stages}
         (folder / "dvc.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
         (folder / "mcti").symlink_to(ROOT / "mcti")
         for name in ("clinical", "expression", "slides"):
