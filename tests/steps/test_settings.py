@@ -1,8 +1,8 @@
 """The DVC stage `settings`, with the real dvc: which stages a change of params.yaml runs again, and what it deletes."""
 
 import json
-import shutil
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
