@@ -78,15 +78,15 @@ def read(model: str) -> list[Anchor]:
     return [Anchor(int(match["number"]), match["hash"], f"{address}{match[0]}") for match in matches]
 
 
-def store_of(model: str) -> AnchorStore | None:
-    """The store of the anchors of a model; None where no address is configured.
+def store_of(model: str, anchors: Sequence[Anchor]) -> AnchorStore | None:
+    """The store of the anchors of a model, as `read` gave them; None where no address is configured.
 
     Raises OperationalError when S3 is unavailable.
     """
     address = folder(model)
     if not address:
         return None
-    return AnchorStore(address=address, number=len(read(model)), locked=s3.has_object_lock(address))
+    return AnchorStore(address=address, number=len(anchors), locked=s3.has_object_lock(address))
 
 
 def parse(text: str) -> Anchor:

@@ -66,7 +66,7 @@ def _read(uri: str, explanations: Location | None) -> tuple[DossierSource, dict[
         def read(name: str, artifacts: str = evidence.FOLDER) -> Any:
             return storage.read_json(evidence.fetch(run_id, name, folder, artifacts))
 
-        entries = ledger.read(version.name)
+        entries, anchors = ledger.read(version.name), ledger_anchors.read(version.name)
         pictures = {path.stem: path.read_bytes() for path in _figures(run_id, folder)}
         source = DossierSource(
             version=int(version.version),
@@ -76,8 +76,8 @@ def _read(uri: str, explanations: Location | None) -> tuple[DossierSource, dict[
             evaluation=read("result.json"),
             sbom=read("sbom.json", "card"),
             entries=tuple(entries),
-            anchors=ledger_anchors.store_of(version.name),
-            anchor_faults=tuple(ledger_anchors.find_faults(entries, ledger_anchors.read(version.name))),
+            anchors=ledger_anchors.store_of(version.name, anchors),
+            anchor_faults=tuple(ledger_anchors.find_faults(entries, anchors)),
             figures=tuple(sorted(pictures)),
             tags=dict(version.tags),
             examples=() if explanations is None else _examples(explanations),

@@ -120,7 +120,7 @@ def show_ledger(name: str, trust: TrustParams | None = None, *, anchor: str | No
         entries=tuple(entries),
         faults=tuple(faults),
         versioned=s3.has_versioning(ledger.folder(name)),
-        anchors=ledger_anchors.store_of(name),
+        anchors=ledger_anchors.store_of(name, ledger_anchors.read(name)),
         signatures=tuple(signatures),
         signature=signature,
     )

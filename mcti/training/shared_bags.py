@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 from mcti import storage
 from mcti.dataset import bag_store
 from mcti.dataset.loading import slides_with_features
@@ -80,15 +82,5 @@ def _remove_abandoned(parent: Path) -> None:
     """Remove the folders of processes that no longer run, and of an earlier one with the number of this process."""
     for folder in parent.glob(f"{_PREFIX}*"):
         number = folder.name.removeprefix(_PREFIX)
-        if number.isdigit() and (int(number) == os.getpid() or not _runs(int(number))):
+        if number.isdigit() and (int(number) == os.getpid() or not psutil.pid_exists(int(number))):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _runs(number: int) -> bool:
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # of another user
-        return True
-    return True

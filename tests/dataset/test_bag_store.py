@@ -33,9 +33,7 @@ def test_a_mapped_cohort_is_the_cohort_of_the_feature_files(tmp_path):
     for patient, bag in read.bags.items():
         assert torch.equal(mapped.bags[patient].patches, bag.patches)
         assert mapped.bags[patient].quality == bag.quality
-        assert [(s.slide_id, s.count) for s in mapped.bags[patient].slides] == [
-            (s.slide_id, s.count) for s in bag.slides
-        ]
+        assert slide_counts(mapped.bags[patient]) == slide_counts(bag)
 
 
 def test_bags_of_different_widths_without_rows_and_without_slides(tmp_path):

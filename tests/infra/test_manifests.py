@@ -27,9 +27,10 @@ KUBERNETES_VERSION = "1.35"
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_manifest_is_valid_by_the_schemas_of_kubernetes(rendered, overlay):
-    for document in rendered[overlay]:
-        if document["kind"] not in CUSTOM:
-            kubernetes_validate.validate(document, KUBERNETES_VERSION, strict=True)
+    documents = [document for document in rendered[overlay] if document["kind"] not in CUSTOM]
+    assert {"Deployment", "Service"} <= {document["kind"] for document in documents}
+    for document in documents:
+        kubernetes_validate.validate(document, KUBERNETES_VERSION, strict=True)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

@@ -30,6 +30,7 @@ def test_a_stage_exits_when_its_dvc_is_killed(tmp_path):
     try:
         until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text().endswith(" "))
         time.sleep(0.5)
+        assert len(servers.marked_processes(tmp_path)) >= 2, "stage and child live before the kill"
         dvc.kill()
         dvc.wait()
         until(lambda: servers.marked_processes(tmp_path) == [])

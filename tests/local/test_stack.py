@@ -88,11 +88,13 @@ class TestRunning:
             "[core]\n    remote = storage\n['remote \"storage\"']\n    url = s3://mcti-data/u\n"
         )
         stack.join(tmp_path, root_of(servers_of))
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "other")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "other")
         (tmp_path / "file").write_text("y")
-        dvc_program.run(tmp_path, "add", "file", quiet=True)
-        dvc_program.run(tmp_path, "push", quiet=True)
+        with monkeypatch.context() as other_keys:
+            other_keys.setenv("AWS_ACCESS_KEY_ID", "other")
+            other_keys.setenv("AWS_SECRET_ACCESS_KEY", "other")
+            dvc_program.run(tmp_path, "add", "file", quiet=True)
+            dvc_program.run(tmp_path, "push", quiet=True)
+        assert len(storage.addresses("s3://mcti-data/u/files/md5/")) == 1
 
     def test_a_bucket_uses_one_volume_so_that_many_fit_on_a_small_disk(self, servers_of):
         for number in range(40):
