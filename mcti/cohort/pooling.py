@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
+from mcti.cohort import competing
 from mcti.cohort.tables import PATIENTS, SLIDES, Cohort, CohortInfo, covariates
 from mcti.errors import DataError
 
@@ -72,11 +73,15 @@ def align(expressions: Mapping[str, pd.DataFrame], scale: str) -> pd.DataFrame:
 def _patients(cohorts: Sequence[NamedCohort], categories: Sequence[str]) -> pd.DataFrame:
     shared = _numeric_covariates(cohorts)
     texts = [name for name in categories if _is_text(name, cohorts)]
-    names = [column.name for column in PATIENTS]
+    has_competing = any("competing" in one.tables.patients for one in cohorts)
+    names = [column.name for column in PATIENTS if not column.omitted] + (["competing"] if has_competing else [])
     parts = []
     for one in cohorts:
         subtype = one.name + " " + one.tables.patients["subtype"].astype(str)
-        part = one.tables.patients.assign(cohort=one.name, subtype=subtype).reindex(columns=[*names, *shared, *texts])
+        table = one.tables.patients
+        if has_competing:
+            table = table.assign(competing=competing.flags(table).astype("int8"))
+        part = table.assign(cohort=one.name, subtype=subtype).reindex(columns=[*names, *shared, *texts])
         parts.append(part.astype({"age": "float64", **dict.fromkeys(shared, "float64")}))
     return pd.concat(parts).sort_values("patient_id", ignore_index=True)
 
@@ -115,7 +120,7 @@ def _info(
         notice="; ".join(dict.fromkeys(info.notice for info in infos if info.notice)),
         endpoint=infos[0].endpoint,
         expression_scale=infos[0].expression_scale,
-        counts=counts | {"genes": genes.shape[1], "slides": len(slides)},
+        counts=counts | {"genes": genes.shape[1], "slides": len(slides)} | competing.counts(patients),
         covariates=tuple(covariates(patients)),
         sources={one.name: one.md5 for one in cohorts},
         attrition=tuple(patient for info in infos for patient in info.attrition),

@@ -28,6 +28,7 @@ class ColumnSchema:
 
     required    the table must have the column
     filled      every row must have a value
+    omitted     a cohort whose source does not have the column lacks it, too
     """
 
     name: str
@@ -35,6 +36,7 @@ class ColumnSchema:
     required: bool
     filled: bool
     description: str
+    omitted: bool = False
 
 
 PATIENTS = (
@@ -54,6 +56,14 @@ PATIENTS = (
         "follow-up (days / 30.4375); a patient with 0 or none is excluded",
     ),
     ColumnSchema("event", "flag", True, True, "1 the event was observed, 0 censored at time_months"),
+    ColumnSchema(
+        "competing",
+        "flag",
+        False,
+        True,
+        "1 a competing event ended the observation at time_months; event is then 0",
+        omitted=True,
+    ),
 )
 SLIDES = (
     ColumnSchema("patient_id", "id", True, True, "a patient may have several slides"),
@@ -104,7 +114,7 @@ class ExcludedPatient(BaseModel):
 class CohortInfo(BaseModel):
     """The description of a cohort (`cohort.json`).
 
-    counts      patients, events, genes, slides
+    counts      patients, events, genes, slides; competing_events where the cohort has some
     sources     {clinical, expression, slides: MD5 of the source file}
     attrition   excluded patients, samples and rows of other tables
     ordered_levels  levels of each ordered categorical covariate, lowest first; not in the file of a cohort without one
@@ -128,7 +138,8 @@ class CohortInfo(BaseModel):
 class Cohort:
     """The tables of a cohort in memory.
 
-    patients    columns of PATIENTS, then the covariates; one row per patient, sorted by patient_id
+    patients    columns of PATIENTS, those that may be omitted only where the source has them, then the covariates; one
+                row per patient, sorted by patient_id
     expression  index patient_id, one float32 column per gene, sorted by patient_id
     slides      columns of SLIDES; sorted by patient_id and slide_id
     """
@@ -173,8 +184,8 @@ def read_patients(cohort: Location) -> pd.DataFrame:
     Raises DataError when there is no such table, or `ingest` did not write it.
     """
     patients = _read_parquet(storage.join(cohort, "patients.parquet"), PATIENTS)
-    for column in ("patient_id", "time_months", "event"):
-        if patients[column].isna().any():
+    for column in ("patient_id", "time_months", "event", "competing"):
+        if column in patients and patients[column].isna().any():
             where = f"{storage.join(cohort, 'patients.parquet')}, row {int(patients[column].isna().argmax()) + 1}"
             raise DataError(f"{column} is missing", where, "write the table with mcti ingest")
     redaction.register_ids(patients["patient_id"])
@@ -293,7 +304,8 @@ def _write_parquet(frame: pd.DataFrame, columns: tuple[ColumnSchema, ...], path:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    fields = [pa.field(c.name, ARROW_TYPES[c.value_type]) for c in columns]
+    written = [column for column in columns if not column.omitted or column.name in frame.columns]
+    fields = [pa.field(c.name, ARROW_TYPES[c.value_type]) for c in written]
     schema = {c.name for c in columns}
     for name in (n for n in frame.columns if n not in schema):
         numeric = pd.api.types.is_numeric_dtype(frame[name])
@@ -325,7 +337,7 @@ def _read_parquet(where: str, columns: tuple[ColumnSchema, ...]) -> pd.DataFrame
     with storage.local_copy(where) as path:
         names = _column_names(path, where)
         for column in columns:
-            if column.name not in names:
+            if column.name not in names and not column.omitted:
                 raise _missing_column_error(where, column.name)
         return pd.DataFrame(pq.read_table(path).to_pandas(ignore_metadata=True))
 

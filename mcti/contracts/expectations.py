@@ -87,6 +87,15 @@ def cohort_rules(p: ValidateParams) -> list[ExpectationRule]:
     ]  # fmt: skip
 
 
+def competing_rules(_: ValidateParams) -> list[ExpectationRule]:
+    """Rules on a cohort with competing events; no limit of the settings applies."""
+    return [
+        _set("competing_is_flag", "patients", "competing", [0, 1], "competing is 1 (a competing event) or 0"),
+        _null("competing_without_event", "patients", "both_events", "no patient has the event and a competing one",
+              hint="run mcti ingest again: the first of the two ends the observation"),
+    ]  # fmt: skip
+
+
 def balance_rules(p: ValidateParams) -> list[ExpectationRule]:
     """Rules on the size of groups, for training and evaluation, and on the completeness of the follow-up."""
     few = "merge small groups, or set a lower limit: results for such groups are not reliable"
@@ -195,7 +204,7 @@ def feature_rules(p: ValidateParams) -> list[ExpectationRule]:
 def render() -> str:
     """All expectations with their default limits as Markdown, exactly as docs/cohort.md contains them."""
     lines = ["| expectation | severity | description | hint |", "|---|---|---|---|"]
-    parts = (cohort_rules, balance_rules, expression_rules, slide_rules, feature_rules)
+    parts = (cohort_rules, competing_rules, balance_rules, expression_rules, slide_rules, feature_rules)
     for rule in (rule for part in parts for rule in part(ValidateParams())):
         description, hint = (text.replace("|", "\\|") for text in (rule.description, rule.hint))
         lines.append(f"| `{rule.id}` | {rule.severity} | {description} | {hint} |")

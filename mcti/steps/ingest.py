@@ -4,6 +4,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from mcti import storage
 from mcti.params import IngestParams
 from mcti.registry.pipeline_run import tracked
@@ -16,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class IngestResult(StepResult):
-    """Size of the cohort; `excluded`: {reason: number of patients, samples and rows}."""
+    """Size of the cohort; `excluded`: {reason: number of patients, samples and rows}.
+
+    competing_events    None: the source states none
+    """
 
     name: str
     notice: str
@@ -26,6 +31,7 @@ class IngestResult(StepResult):
     slides: int
     excluded: dict[str, int]
     warnings: tuple[str, ...]
+    competing_events: int | None = Field(None, exclude_if=lambda count: count is None)
 
 
 @logged
@@ -57,5 +63,6 @@ def ingest(
 def _result(info: "CohortInfo") -> IngestResult:
     reasons = Counter(patient.reason for patient in info.attrition)
     counts = {name: info.counts[name] for name in ("patients", "events", "genes", "slides")}
+    counts |= {"competing_events": info.counts["competing_events"]} if "competing_events" in info.counts else {}
     excluded = dict(sorted(reasons.items()))
     return IngestResult(name=info.name, notice=info.notice, excluded=excluded, warnings=info.warnings, **counts)

@@ -60,7 +60,7 @@ def validate(
         data = _cohort_data(folder, info, blocks)
         measured = measurements.measure(data)
         blocks.close()
-        outcomes = suites.run(measured, _rules(params))
+        outcomes = suites.run(measured, _rules(params, "competing" in data.patients))
         results, profile = _results(info, data, measured, outcomes, storage.tree_md5(folder), params)
     with storage.replacing(out) as draft:
         draft.mkdir()
@@ -102,9 +102,10 @@ def _cohort_data(folder: Path, info: tables.CohortInfo, blocks: ExpressionBlocks
     )
 
 
-def _rules(params: ValidateParams) -> list[expectations.ExpectationRule]:
+def _rules(params: ValidateParams, has_competing: bool) -> list[expectations.ExpectationRule]:
     parts = [
         expectations.cohort_rules,
+        *([expectations.competing_rules] if has_competing else []),
         expectations.balance_rules,
         expectations.expression_rules,
         expectations.slide_rules,
