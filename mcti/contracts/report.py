@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
+from mcti.cohort import left_truncation
 from mcti.contracts import figures, followup
 from mcti.contracts.drift import Drift
 from mcti.contracts.suites import ExpectationResult
@@ -140,9 +141,10 @@ def _figures(results: Results, tables: dict[str, pd.DataFrame]) -> list[tuple[st
     patients = tables["patients"]
     time = patients["time_months"].to_numpy(dtype=np.float64)
     event = patients["event"].to_numpy() == 1
+    entry = left_truncation.entries(patients)
     named = [
-        ("still followed", *followup.reverse_kaplan_meier(time, event)),
-        ("without event", *followup.kaplan_meier(time, event)),
+        ("still followed", *followup.reverse_kaplan_meier(time, event, entry)),
+        ("without event", *followup.kaplan_meier(time, event, entry)),
     ]
     missing = tables["columns"].sort_values(["missing_share", "column"], ascending=[False, True])
     return [
