@@ -42,7 +42,9 @@ def kaplan_meier(
     Kaplan and Meier, Journal of the American Statistical Association 53 (1958) 457-481.
     """
     table = event_table(time_months, event, entry_months)
-    return table.months, np.cumprod(1 - table.events / table.at_risk, dtype=np.float64)
+    # The risk set of an event is empty only in a table that breaks the contract (entry after the end of follow-up).
+    share = np.divide(table.events, table.at_risk, out=np.zeros(len(table.months)), where=table.at_risk > 0)
+    return table.months, np.cumprod(1 - share, dtype=np.float64)
 
 
 def reverse_kaplan_meier(

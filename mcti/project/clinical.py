@@ -95,7 +95,9 @@ def propose(source: ForeignTable, answers: Answers) -> ClinicalProposal:
     outcomes = outcomes or {endpoint: Outcome(columns["time_months"], columns["event"])}
     frame, outcomes, cell_changes = _with_readable_cells(frame, columns, outcomes, source.where)
     frame, outcomes, unit, unit_changes = endpoints.one_unit(frame, outcomes, answers.time_unit)
-    frame, entry_changes, entry_questions = entries.in_unit_of_times(frame, columns, unit.value)
+    frame, entry_changes, entry_questions = entries.in_unit_of_times(
+        frame, columns, outcomes[endpoint].time, unit.value, stated="entry_months" in answers.columns
+    )
     codings = {name: _events(frame, one.event, source.where, answers) for name, one in outcomes.items()}
     frame, outcomes, event_values, event_changes = endpoints.one_coding(frame, outcomes, codings)
     columns |= {"time_months": outcomes[endpoint].time, "event": outcomes[endpoint].event}
@@ -186,7 +188,7 @@ def _columns(frame: pd.DataFrame, where: str, answers: Answers, outcomes: Mappin
     rest = [column for column in frame.columns if column not in used]
     if answers.endpoint:
         rest = [column for column in rest if not column_names.is_of_another(str(column), answers.endpoint)]
-    columns = entries.guess(frame) | column_names.guess(rest, answers.endpoint) | stated
+    columns = entries.guess(frame[rest]) | column_names.guess(rest, answers.endpoint) | stated
     for name in ("patient_id", "time_months", "event"):
         if name not in columns:
             hint = f"name it: {FLAGS[name]} COLUMN; the columns are {', '.join(map(str, frame.columns[:12]))}"

@@ -7,6 +7,8 @@ from mcti.cohort.labels import MONTHS_PER
 from mcti.project import column_names
 from mcti.project.endpoints import scaled
 
+_MIN_BEFORE = 0.9
+
 
 def guess(frame: pd.DataFrame) -> dict[str, str]:
     """{entry_months: column} where one column, and no other, has by its name and values such entries; else empty."""
@@ -16,23 +18,35 @@ def guess(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def in_unit_of_times(
-    frame: pd.DataFrame, columns: dict[str, str], unit: str
+    frame: pd.DataFrame, columns: dict[str, str], time: str, unit: str, *, stated: bool
 ) -> tuple[pd.DataFrame, tuple[str, ...], tuple[str, ...]]:
     """The table with the entries in the unit of the follow-up, what was converted, and the question for the user.
 
-    A column without a unit in its name is taken as in `unit` (days, months, years). `columns` then names the new column.
+    time, unit  column of the follow-up and its unit (days, months, years), also that of entries without a unit in
+                their name
+    stated      the user named the column; else it is no entry where most patients do not enter before their follow-up
+                ends, and is removed from `columns`
     """
     source = columns.get("entry_months")
     if source is None:
         return frame, (), ()
-    question = (_question(frame, source, column_names.unit_of(source) or unit),)
-    stated = column_names.unit_of(source)
-    if stated is None or stated == unit:
+    own_unit = column_names.unit_of(source) or unit
+    cells = scaled(frame[source], MONTHS_PER[own_unit] / MONTHS_PER[unit]) if own_unit != unit else frame[source]
+    if not stated and _share_before(cells, frame[time]) < _MIN_BEFORE:
+        del columns["entry_months"]
+        return frame, (), ()
+    question = (_question(frame, source, own_unit),)
+    if own_unit == unit:
         return frame, (), question
-    columns["entry_months"] = f"entry_{unit}"
-    cells = scaled(frame[source], MONTHS_PER[stated] / MONTHS_PER[unit])
-    change = f"entry_{unit}: {source} in {unit} (it is in {stated})"
-    return frame.assign(**{f"entry_{unit}": cells}), (change,), question
+    columns["entry_months"] = name = f"entry_{unit}"
+    return frame.assign(**{name: cells}), (f"{name}: {source} in {unit} (it is in {own_unit})",), question
+
+
+def _share_before(entries: "pd.Series[str]", times: "pd.Series[str]") -> float:
+    """Share of the patients with both numbers who enter before their follow-up ends; 0: no patient has both."""
+    first, last = (pd.to_numeric(cells, errors="coerce") for cells in (entries, times))
+    known = first.notna() & last.notna()
+    return float((first < last)[known].mean()) if known.any() else 0.0
 
 
 def _question(frame: pd.DataFrame, source: str, unit: str) -> str:
