@@ -48,7 +48,7 @@ def median_late_entry(patients: pd.DataFrame) -> float | None:
 
 
 def smallest_early_risk_set(patients: pd.DataFrame) -> float:
-    """Patients at risk at the event with the fewest of them, among the events before the largest risk set.
+    """Patients at risk (a count) at the event with the fewest of them, among the events before the largest risk set.
 
     Later risk sets are small in every cohort. NaN where no event is before the largest risk set.
     """

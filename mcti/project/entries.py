@@ -13,8 +13,8 @@ _MIN_BEFORE = 0.9
 def guess(frame: pd.DataFrame) -> dict[str, str]:
     """{entry_months: column} where one column, and no other, has by its name and values such entries; else empty."""
     names = [str(name) for name in frame.columns if delayed_entry.is_entry_name(str(name))]
-    found = [name for name in names if delayed_entry.entry_times(frame[name]) is not None]
-    return {"entry_months": found[0]} if len(found) == 1 else {}
+    entries = [name for name in names if delayed_entry.entry_times(frame[name]) is not None]
+    return {"entry_months": entries[0]} if len(entries) == 1 else {}
 
 
 def in_unit_of_times(
