@@ -154,25 +154,25 @@ def _step(name: str) -> typing.Any:
     return getattr(importlib.import_module(f"mcti.steps.{name}"), name.partition(".")[0])
 
 
-def _class(kind: typing.Any) -> str:
+def _class(owner: typing.Any) -> str:
     """A data class: its fields, then each public method, class method and property."""
-    fields = "\n".join(f"    {name}: {_annotation(text)}" for name, text in kind.__annotations__.items())
+    fields = "\n".join(f"    {name}: {_annotation(text)}" for name, text in owner.__annotations__.items())
     members = [
-        _member(kind, name) for name in vars(kind) if not name.startswith("_") and name not in kind.__annotations__
+        _member(owner, name) for name in vars(owner) if not name.startswith("_") and name not in owner.__annotations__
     ]
-    head, details = _documented(kind)
-    shown = f"class {kind.__name__}:\n{fields}"
-    title = f"{kind.__module__}.{kind.__name__}"
+    head, details = _documented(owner)
+    shown = f"class {owner.__name__}:\n{fields}"
+    title = f"{owner.__module__}.{owner.__name__}"
     return f"\n## `{title}`\n{head}```python\n{shown}\n```\n{details}{''.join(members)}"
 
 
-def _member(kind: typing.Any, name: str) -> str:
-    member = inspect.getattr_static(kind, name)
+def _member(owner: typing.Any, name: str) -> str:
+    member = inspect.getattr_static(owner, name)
     is_property = isinstance(member, property)
     function = member.fget if is_property else getattr(member, "__func__", member)
     head, details = _documented(function)
     shown = f"{name}: {_returned(function)}" if is_property else _definition(function)
-    return f"\n### `{kind.__name__}.{name}`\n{head}```python\n{shown}\n```\n{details}"
+    return f"\n### `{owner.__name__}.{name}`\n{head}```python\n{shown}\n```\n{details}"
 
 
 def _function(function: typing.Any) -> str:

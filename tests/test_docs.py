@@ -54,8 +54,13 @@ def test_the_reference_of_the_python_api_has_every_public_name_of_mcti_api():
     public = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_"]
     expected = [f"## `mcti.api.{node.name}`" for node in public]
     classes = [node for node in public if isinstance(node, ast.ClassDef)]
-    methods = [(kind.name, node.name) for kind in classes for node in kind.body if isinstance(node, ast.FunctionDef)]
-    expected += [f"### `{kind}.{name}`" for kind, name in methods if name[0] != "_"]
+    methods = [
+        (definition.name, node.name)
+        for definition in classes
+        for node in definition.body
+        if isinstance(node, ast.FunctionDef)
+    ]
+    expected += [f"### `{definition}.{name}`" for definition, name in methods if name[0] != "_"]
     assert len(expected) >= 11
     lines = text_of("docs/api.md").splitlines()
     assert [heading for heading in expected if lines.count(heading) != 1] == []
