@@ -65,6 +65,7 @@ def init(
     age: Column = None,
     sex: Column = None,
     subtype: Column = None,
+    entry: Column = None,
     event_value: Annotated[
         list[str] | None,
         typer.Option(
@@ -110,7 +111,7 @@ def init(
     clinical, expression, slides, features = _tables(clinical, expression, slides, features, yes)
     named = {"format": features_format, "encoder": encoder, "mpp": mpp, "patch_size": patch_size}
     columns = {"patient_id": patient, "time_months": time, "event": event, "site": site, "age": age}
-    columns |= {"is_female": sex, "subtype": subtype}
+    columns |= {"is_female": sex, "subtype": subtype, "entry_months": entry}
     inputs = Sources(
         clinical=clinical,
         expression=expression,

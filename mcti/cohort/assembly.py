@@ -9,20 +9,22 @@ import numpy as np
 import pandas as pd
 
 from mcti import storage
-from mcti.cohort import competing, labels
+from mcti.cohort import competing, labels, left_truncation
 from mcti.cohort.raw_tables import Matrix, RawTable, check_duplicate_columns
-from mcti.cohort.tables import PATIENTS, SLIDES, Cohort, CohortInfo, ExcludedPatient, covariates
+from mcti.cohort.tables import PATIENT_COLUMNS, PATIENTS, SLIDES, Cohort, CohortInfo, ExcludedPatient, covariates
 from mcti.errors import DataError, UsageError, did_you_mean
 from mcti.params import IngestParams
 from mcti.storage import Location
 
 NO_FOLLOWUP = "no follow-up"
+NO_ENTRY = "no time of entry"
+LATE_ENTRY = "follow-up ends before or at the entry"
 NO_SUBTYPE = "no subtype"
 NO_GENES = "no genes"
 NO_SLIDES = "no slides"
 REDACTED = "redacted by the source"
 CONTRADICTORY = "contradictory status and dates"
-PATIENT_REASONS = (NO_FOLLOWUP, NO_SUBTYPE, NO_GENES, NO_SLIDES, REDACTED, CONTRADICTORY)
+PATIENT_REASONS = (NO_FOLLOWUP, NO_ENTRY, LATE_ENTRY, NO_SUBTYPE, NO_GENES, NO_SLIDES, REDACTED, CONTRADICTORY)
 """Reasons for which patients of the clinical table are excluded; other reasons concern samples and other tables."""
 
 NOT_CLINICAL = "in the expression table, not in the clinical table"
@@ -90,6 +92,7 @@ def _cohort(
         "genes": genes.shape[1],
         "slides": len(included_slides),
         **competing.counts(patients),
+        **left_truncation.counts(patients),
     }
     info = CohortInfo(
         name=params.name,
@@ -102,6 +105,7 @@ def _cohort(
         attrition=tuple(sorted(excluded, key=lambda patient: (patient.patient_id, patient.reason))),
         warnings=(*_warnings(raw, patients), *more_warnings),
         event_confirmed=params.event_confirmed,
+        median_late_entry=left_truncation.median_late_entry(patients),
         ordered_levels=dict(params.ordered_levels),
     )
     return Cohort(patients, genes, included_slides, info)
@@ -111,6 +115,7 @@ def _warnings(raw: RawCohort, patients: pd.DataFrame) -> list[str]:
     return [
         *_mixed_id_warnings(raw.clinical),
         *_missing_age_warnings(patients, raw.clinical.where),
+        *left_truncation.warnings(patients, raw.clinical.where),
         *raw.clinical.warnings,
         *raw.expression.warnings,
         *(raw.slides.warnings if raw.slides else []),
@@ -133,8 +138,9 @@ def _patients(table: RawTable, params: IngestParams, time_unit: str) -> pd.DataF
         "time_months": labels.times(table, "time_months", time_unit),
         **competing.outcome(table, params.event_values),
     }
-    schema = {column.name for column in PATIENTS}
-    names = [str(name) for name in table.frame.columns if name not in schema]
+    if "entry_months" in table.frame.columns:
+        columns["entry_months"] = labels.times(table, "entry_months", time_unit)
+    names = [str(name) for name in table.frame.columns if name not in PATIENT_COLUMNS]
     _check_categories(params, names)
     return pd.DataFrame({**columns, **{name: _covariate(table, name, params) for name in names}})
 
@@ -298,6 +304,7 @@ def _exclusions(
     ids = clinical["patient_id"]
     reasons = [
         (NO_FOLLOWUP, clinical["time_months"].isna() | clinical["event"].isna() | (clinical["time_months"] == 0)),
+        *_entry_reasons(clinical),
         (NO_SUBTYPE, clinical["subtype"].isna()),
     ]
     if params.missing_modality == "drop":
@@ -313,6 +320,14 @@ def _exclusions(
     if slides is not None:
         unmatched += [(p, NOT_CLINICAL_SLIDE) for p in slides["patient_id"].unique() if p not in clinical_ids]
     return [ExcludedPatient(patient_id=p, reason=reason) for p, reason in [*first_reason.items(), *unmatched]]
+
+
+def _entry_reasons(clinical: pd.DataFrame) -> "list[tuple[str, pd.Series[bool]]]":
+    """Reasons of patients who were never at risk under observation, or of whom this is not known."""
+    if "entry_months" not in clinical:
+        return []
+    entry = clinical["entry_months"]
+    return [(NO_ENTRY, entry.isna()), (LATE_ENTRY, entry >= clinical["time_months"])]
 
 
 def _count_reasons(excluded: list[ExcludedPatient]) -> str:

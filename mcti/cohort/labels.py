@@ -125,13 +125,13 @@ def _number_hint(column: str, text: str) -> str:
         return f"write a decimal point: {text.strip().replace('.', '').replace(',', '.')}"
     if column == "age" and _MASKED.fullmatch(text.strip()):
         return f"set a number for masked ages: ingest.age_values: {{{text.strip()!r}: YEARS}}"
-    if column == "time_months":
+    if column in ("time_months", "entry_months"):
         return "write months (days / 30.4375), leave the cell empty, or delete the row"
     return "write a number, or leave the cell empty"
 
 
 def times(table: RawTable, column: str, unit: str) -> pd.Series:
-    """Follow-up (rows,) in months from a column in `unit` (days, months, years); NaN where it is missing.
+    """Times from the origin (rows,) in months from a column in `unit` (days, months, years); NaN where it is missing.
 
     Raises DataError when a cell is not a number, is a date, or is negative.
     """
@@ -143,6 +143,8 @@ def times(table: RawTable, column: str, unit: str) -> pd.Series:
     for position in np.flatnonzero(values.to_numpy() < 0):
         text = table.frame[column].iloc[position]
         hint = "follow-up starts at diagnosis: correct the dates, or delete the row"
+        if column == "entry_months":
+            hint = "a patient under observation from the origin has the entry 0"
         raise DataError(f"time is {text}, which is negative", table.address(int(position), column), hint)
     return values * MONTHS_PER[unit]
 

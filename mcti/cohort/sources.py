@@ -6,7 +6,7 @@ from mcti.cohort import cbioportal, gdc, layouts, mcat, xena
 from mcti.cohort.assembly import RawCohort
 from mcti.cohort.raw_tables import RawTable
 from mcti.cohort.reading import read_matrix, read_table
-from mcti.cohort.tables import PATIENTS
+from mcti.cohort.tables import PATIENT_COLUMNS
 from mcti.errors import DataError, did_you_mean
 from mcti.params import IngestParams
 from mcti.storage import Location
@@ -38,7 +38,7 @@ def canonical(clinical: Location, expression: Location, slides: Location | None,
 
 
 def _clinical(table: RawTable, params: IngestParams) -> RawTable:
-    canonical_names = {column.name for column in PATIENTS}
+    canonical_names = set(PATIENT_COLUMNS)
     if params.endpoints:
         _check_outcomes(table, params)
         outcome = params.endpoints[params.endpoint]

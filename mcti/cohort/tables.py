@@ -19,7 +19,7 @@ from mcti import redaction, storage
 from mcti.errors import DataError, did_you_mean
 from mcti.storage import Location
 
-ValueType = Literal["id", "text", "number", "positive", "age", "flag", "path", "md5"]
+ValueType = Literal["id", "text", "number", "positive", "not_negative", "age", "flag", "path", "md5"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,6 @@ class ColumnSchema:
 
     required    the table must have the column
     filled      every row must have a value
-    omitted     a cohort whose source does not have the column lacks it, too
     """
 
     name: str
@@ -36,7 +35,6 @@ class ColumnSchema:
     required: bool
     filled: bool
     description: str
-    omitted: bool = False
 
 
 PATIENTS = (
@@ -56,15 +54,23 @@ PATIENTS = (
         "follow-up (days / 30.4375); a patient with 0 or none is excluded",
     ),
     ColumnSchema("event", "flag", True, True, "1 the event was observed, 0 censored at time_months"),
+)
+OPTIONAL_PATIENTS = (
     ColumnSchema(
-        "competing",
-        "flag",
+        "competing", "flag", False, True, "1 a competing event ended the observation at time_months; event is then 0"
+    ),
+    ColumnSchema(
+        "entry_months",
+        "not_negative",
         False,
         True,
-        "1 a competing event ended the observation at time_months; event is then 0",
-        omitted=True,
+        "entry under observation, from the origin of time_months (left truncation); a patient without one, or whose "
+        "follow-up ends before it, is excluded",
     ),
 )
+"""Columns of patients that only some cohorts have: a table without them is written without them."""
+PATIENT_COLUMNS = tuple(column.name for column in (*PATIENTS, *OPTIONAL_PATIENTS))
+"""Names of all columns of patients that have a meaning of their own: none of them is a covariate."""
 SLIDES = (
     ColumnSchema("patient_id", "id", True, True, "a patient may have several slides"),
     ColumnSchema("slide_id", "id", True, True, "one row per slide; a file suffix such as .svs is dropped"),
@@ -84,6 +90,7 @@ ARROW_TYPES: dict[ValueType, str] = {
     "md5": "string",
     "number": "double",
     "positive": "double",
+    "not_negative": "double",
     "age": "double",
     "flag": "int8",
 }
@@ -114,7 +121,9 @@ class ExcludedPatient(BaseModel):
 class CohortInfo(BaseModel):
     """The description of a cohort (`cohort.json`).
 
-    counts      patients, events, genes, slides; competing_events where the cohort has some
+    counts      patients, events, genes, slides; competing_events where the cohort has some; late_entries (entries after
+                the origin) with entry_months
+    median_late_entry  median of the entries after the origin in months; not in the file of a cohort without any
     sources     {clinical, expression, slides: MD5 of the source file}
     attrition   excluded patients, samples and rows of other tables
     ordered_levels  levels of each ordered categorical covariate, lowest first; not in the file of a cohort without one
@@ -131,6 +140,7 @@ class CohortInfo(BaseModel):
     attrition: tuple[ExcludedPatient, ...]
     warnings: tuple[str, ...] = ()
     event_confirmed: bool = False
+    median_late_entry: float | None = Field(None, exclude_if=lambda months: months is None)
     ordered_levels: dict[str, tuple[str, ...]] = Field({}, exclude_if=lambda levels: not levels)
 
 
@@ -138,8 +148,8 @@ class CohortInfo(BaseModel):
 class Cohort:
     """The tables of a cohort in memory.
 
-    patients    columns of PATIENTS, those that may be omitted only where the source has them, then the covariates; one
-                row per patient, sorted by patient_id
+    patients    columns of PATIENTS, those of OPTIONAL_PATIENTS that it has, then the covariates; one row per patient,
+                sorted by patient_id
     expression  index patient_id, one float32 column per gene, sorted by patient_id
     slides      columns of SLIDES; sorted by patient_id and slide_id
     """
@@ -152,8 +162,7 @@ class Cohort:
 
 def covariates(patients: pd.DataFrame) -> list[str]:
     """Names of the clinical covariates: every column beyond the schema."""
-    schema = {column.name for column in PATIENTS}
-    return [str(name) for name in patients.columns if name not in schema]
+    return [str(name) for name in patients.columns if name not in PATIENT_COLUMNS]
 
 
 def covariate_columns(patients: pd.DataFrame) -> dict[str, bool]:
@@ -172,14 +181,15 @@ def with_levels(patients: pd.DataFrame, ordered: Mapping[str, Sequence[str]]) ->
 
 def write(cohort: Cohort, folder: Path) -> None:
     """Write the four files of a cohort to an existing folder; the same cohort gives the same bytes."""
-    _write_parquet(cohort.patients, PATIENTS, folder / "patients.parquet")
+    optional = (column for column in OPTIONAL_PATIENTS if column.name in cohort.patients)
+    _write_parquet(cohort.patients, (*PATIENTS, *optional), folder / "patients.parquet")
     _write_parquet(cohort.slides, SLIDES, folder / "slides.parquet")
     _write_expression(cohort.expression, folder / "expression.parquet")
     storage.write_json(folder / "cohort.json", cohort.info.model_dump(mode="json"))
 
 
 def read_patients(cohort: Location) -> pd.DataFrame:
-    """The patients of a cohort folder: columns of PATIENTS, then covariates, sorted by patient_id.
+    """The patients of a cohort folder with the columns of `Cohort`, sorted by patient_id.
 
     Raises DataError when there is no such table, or `ingest` did not write it.
     """
@@ -268,7 +278,11 @@ def read_info(cohort: Location) -> CohortInfo:
 def render_schema() -> str:
     """The schema as Markdown, exactly as docs/cohort.md contains it."""
     parts = []
-    for title, columns in (("patients", PATIENTS), ("slides", SLIDES), ("expression", (EXPRESSION_KEY,))):
+    for title, columns in (
+        ("patients", (*PATIENTS, *OPTIONAL_PATIENTS)),
+        ("slides", SLIDES),
+        ("expression", (EXPRESSION_KEY,)),
+    ):
         parts += [
             f"### {title}",
             "",
@@ -293,6 +307,7 @@ def _type_description(column: ColumnSchema) -> str:
         "text": "text",
         "number": "number",
         "positive": "number > 0",
+        "not_negative": "number >= 0",
         "age": "number 0-120",
         "flag": "0 or 1",
         "path": "path or `s3://`",
@@ -304,8 +319,7 @@ def _write_parquet(frame: pd.DataFrame, columns: tuple[ColumnSchema, ...], path:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    written = [column for column in columns if not column.omitted or column.name in frame.columns]
-    fields = [pa.field(c.name, ARROW_TYPES[c.value_type]) for c in written]
+    fields = [pa.field(c.name, ARROW_TYPES[c.value_type]) for c in columns]
     schema = {c.name for c in columns}
     for name in (n for n in frame.columns if n not in schema):
         numeric = pd.api.types.is_numeric_dtype(frame[name])
@@ -337,7 +351,7 @@ def _read_parquet(where: str, columns: tuple[ColumnSchema, ...]) -> pd.DataFrame
     with storage.local_copy(where) as path:
         names = _column_names(path, where)
         for column in columns:
-            if column.name not in names and not column.omitted:
+            if column.name not in names:
                 raise _missing_column_error(where, column.name)
         return pd.DataFrame(pq.read_table(path).to_pandas(ignore_metadata=True))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from mcti.cohort import competing
+from mcti.cohort import competing, left_truncation
 from mcti.cohort.tables import covariates
 from mcti.contracts import followup
 from mcti.contracts.expectations import SAFE_TEXT
@@ -97,6 +97,8 @@ def _tiles(ids: pd.Series, bags: pd.DataFrame) -> pd.Series:
 def _patients(data: CohortData, slides: pd.DataFrame) -> pd.DataFrame:
     table = data.patients.copy()
     ids = table["patient_id"]
+    if left_truncation.has_entries(table):
+        table["months_at_risk"] = table["time_months"] - table["entry_months"]
     folded = ids.str.strip().str.casefold()
     table["spelled_like"] = folded.where(folded.duplicated(keep=False) & ~ids.duplicated(keep=False))
     shared: dict[str, str] = {}
@@ -217,6 +219,15 @@ def _slides(slides: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def _entry(patients: pd.DataFrame) -> dict[str, float]:
+    """Measurements of the entry under observation; none for a cohort without this column."""
+    if not left_truncation.has_entries(patients):
+        return {}
+    late, median = left_truncation.late_entries(patients)
+    smallest = left_truncation.smallest_early_risk_set(patients)
+    return {"late_entries": late, "median_late_entry": median, "smallest_risk_set": smallest}
+
+
 def _cohort(data: CohortData, genes: pd.DataFrame, predictability: float) -> pd.DataFrame:
     """One row of measurements of the whole cohort."""
     patients = data.patients
@@ -225,14 +236,17 @@ def _cohort(data: CohortData, genes: pd.DataFrame, predictability: float) -> pd.
     late, p_value = followup.lateness(time, event)
     known = np.isfinite(time)
     observed = event | competing.flags(patients)
-    oriented = orientation(time[known], event[known], data.endpoint, patients["cohort"].tolist())
+    entry = left_truncation.entries(patients)
+    oriented = orientation(time[known], event[known], data.endpoint, patients["cohort"].tolist(), entry[known])
     row = {
         "cohort": "all patients",
         "patients": len(patients),
         "events": int(event.sum()),
         **competing.counts(patients),
         "event_rate": float(event.mean()) if len(event) else np.nan,
-        "median_followup": followup.median_followup(time[known], observed[known]) if known.any() else np.nan,
+        "median_followup": (
+            followup.median_followup(time[known], observed[known], entry[known]) if known.any() else np.nan
+        ),
         "events_later": late if p_value < 0.01 else min(late, 0.5) if np.isfinite(late) else np.nan,
         "orientation": oriented.total,
         "orientation_question": None if data.event_confirmed else oriented.question(),
@@ -245,6 +259,7 @@ def _cohort(data: CohortData, genes: pd.DataFrame, predictability: float) -> pd.
         "negative_values": int((genes["minimum"] < 0).sum()) if data.scale in {"counts", "tpm"} else 0,
         "foreign_profiles": int(genes["foreign_profiles"].max()) if len(genes) else 0,
         "genes": len(genes),
+        **_entry(patients),
     }
     return pd.DataFrame([row])
 

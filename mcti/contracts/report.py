@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from mcti.cohort import competing
+from mcti.cohort import competing, left_truncation
 from mcti.contracts import figures, followup
 from mcti.contracts.drift import Drift
 from mcti.contracts.suites import ExpectationResult
@@ -144,9 +144,10 @@ def _figures(results: Results, tables: dict[str, pd.DataFrame]) -> list[tuple[st
     event = patients["event"].to_numpy() == 1
     observed = event | competing.flags(patients)
     without = "without event" if (observed == event).all() else "without event and competing event"
+    entry = left_truncation.entries(patients)
     named = [
-        ("still followed", *followup.reverse_kaplan_meier(time, observed)),
-        (without, *followup.kaplan_meier(time, observed)),
+        ("still followed", *followup.reverse_kaplan_meier(time, observed, entry)),
+        (without, *followup.kaplan_meier(time, observed, entry)),
     ]
     missing = tables["columns"].sort_values(["missing_share", "column"], ascending=[False, True])
     return [

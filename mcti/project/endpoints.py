@@ -72,7 +72,7 @@ def one_unit(
         if units[name].value != unit.value:
             column = f"{name}_{unit.value}"
             factor = MONTHS_PER[units[name].value] / MONTHS_PER[unit.value]
-            frame = frame.assign(**{column: _scaled(frame[outcomes[name].time], factor)})
+            frame = frame.assign(**{column: scaled(frame[outcomes[name].time], factor)})
             changes.append(f"{column}: {outcomes[name].time} in {unit.value} (it is in {units[name].value})")
             result[name] = replace(outcomes[name], time=column)
     return frame, result, unit, tuple(changes)
@@ -88,7 +88,7 @@ def _units(frame: pd.DataFrame, outcomes: Mapping[str, Outcome]) -> dict[str, Gu
     }  # fmt: skip
 
 
-def _scaled(cells: "pd.Series[str]", factor: float) -> "pd.Series[str]":
+def scaled(cells: "pd.Series[str]", factor: float) -> "pd.Series[str]":
     """The numbers of a column times a factor; other cells as they are, so that `ingest` names them."""
     values = pd.to_numeric(cells.where(~cells.map(is_missing)), errors="coerce")
     return cells.where(values.isna(), (values * factor).map(lambda value: f"{value:.4f}"))

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from mcti import params, storage
-from mcti.cohort import sources
+from mcti.cohort import left_truncation, sources
 from mcti.cohort.assembly import RawCohort, assemble
 from mcti.cohort.tables import Cohort
 from mcti.contracts.orientation import orientation
@@ -349,7 +349,8 @@ def _summary(cohort: Cohort, settings: Settings) -> tuple[list[str], list[str]]:
     if settings.ingest.event_confirmed:
         return lines, []
     event, months = patients["event"].to_numpy() == 1, patients["time_months"].to_numpy(float)
-    question = orientation(months, event, cohort.info.endpoint, patients["cohort"].tolist()).question()
+    question = orientation(months, event, cohort.info.endpoint, patients["cohort"].tolist(),
+                           left_truncation.entries(patients)).question()  # fmt: skip
     return lines, [f"{question}: --event-confirmed, or --event-value"] if question else []
 
 

@@ -325,7 +325,7 @@ def with_competing_events(data):
 
 
 def test_the_rules_on_competing_events_fail_for_their_mutations_and_hold_else():
-    rules = expectations.competing_rules(PARAMS)
+    rules = expectations.competing_rules()
     data = with_competing_events(factories.good())
     wrong = {
         "competing_is_flag": data.patients.assign(competing=2 * data.patients["competing"]),
