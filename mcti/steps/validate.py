@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from mcti import redaction, storage
-from mcti.cohort import leakage, tables
+from mcti.cohort import leakage, left_truncation, tables
 from mcti.cohort.assembly import NO_FOLLOWUP, PATIENT_REASONS
 from mcti.cohort.expression_blocks import ExpressionBlocks
 from mcti.contracts import drift, expectations, measurements, report, suites
@@ -60,7 +60,7 @@ def validate(
         data = _cohort_data(folder, info, blocks)
         measured = measurements.measure(data)
         blocks.close()
-        outcomes = suites.run(measured, _rules(params))
+        outcomes = suites.run(measured, _rules(params, data.patients))
         results, profile = _results(info, data, measured, outcomes, storage.tree_md5(folder), params)
     with storage.replacing(out) as draft:
         draft.mkdir()
@@ -102,14 +102,16 @@ def _cohort_data(folder: Path, info: tables.CohortInfo, blocks: ExpressionBlocks
     )
 
 
-def _rules(params: ValidateParams) -> list[expectations.ExpectationRule]:
+def _rules(params: ValidateParams, patients: pd.DataFrame) -> list[expectations.ExpectationRule]:
     parts = [
         expectations.cohort_rules,
         expectations.balance_rules,
         expectations.expression_rules,
         expectations.slide_rules,
     ]
-    return [rule for part in parts for rule in part(params)]
+    entry = expectations.entry_rules() if left_truncation.has_entries(patients) else []
+    competing = expectations.competing_rules() if "competing" in patients else []
+    return [*(rule for part in parts for rule in part(params)), *competing, *entry]
 
 
 def _results(
