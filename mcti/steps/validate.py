@@ -68,7 +68,7 @@ def validate(
         data = _cohort_data(folder, info, blocks)
         measured = measurements.measure(data)
         blocks.close()
-        outcomes = suites.run(measured, _rules(params))
+        outcomes = suites.run(measured, _rules(params, data.patients))
         results, profile = _results(info, data, measured, outcomes, storage.tree_md5(folder), params)
     with storage.replacing(out) as draft:
         draft.mkdir()
@@ -115,7 +115,8 @@ def _cohort_data(folder: Path, info: "CohortInfo", blocks: "ExpressionBlocks") -
     )
 
 
-def _rules(params: ValidateParams) -> "list[ExpectationRule]":
+def _rules(params: ValidateParams, patients: "pd.DataFrame") -> "list[ExpectationRule]":
+    from mcti.cohort import left_truncation
     from mcti.contracts import expectations
 
     parts = [
@@ -124,7 +125,9 @@ def _rules(params: ValidateParams) -> "list[ExpectationRule]":
         expectations.expression_rules,
         expectations.slide_rules,
     ]
-    return [rule for part in parts for rule in part(params)]
+    entry = expectations.entry_rules() if left_truncation.has_entries(patients) else []
+    competing = expectations.competing_rules() if "competing" in patients else []
+    return [*(rule for part in parts for rule in part(params)), *competing, *entry]
 
 
 def _results(

@@ -10,7 +10,7 @@ import pandas as pd
 from mcti import redaction, storage
 from mcti.arrays import FloatArray
 from mcti.cohort import folds as cohort_folds
-from mcti.cohort import tables
+from mcti.cohort import left_truncation, tables
 from mcti.cohort.folds import Folds
 from mcti.cohort.tables import ExcludedPatient
 from mcti.errors import DataError
@@ -65,6 +65,7 @@ def run(  # noqa: PLR0913  (the arguments of the step)
 ) -> EvaluateResult:
     """The work of the step: arguments, files and errors of `evaluate` (mcti/steps/evaluate/step.py)."""
     cohort_patients, split = tables.read_patients(cohort), cohort_folds.read_folds(folds)
+    left_truncation.refuse(cohort_patients, str(cohort), "mcti evaluate")
     patients = patients_in_folds(cohort_patients, split)
     outcomes = split_outcomes(patients, split)
     horizons = np.array(sorted(params.horizons_months))
