@@ -166,7 +166,7 @@ class NewPatientTables:
 
     def _genes(self, patient: str) -> torch.Tensor | None:
         row = self.genes.get(patient)
-        return None if row is None else torch.from_numpy(np.ascontiguousarray(row, dtype=np.float32))
+        return None if row is None else torch.from_numpy(np.array(row, dtype=np.float32))
 
     def _covariates(self, patient: str) -> dict[str, float | None]:
         missing = np.full(len(self.covariate_names), np.nan)

@@ -33,11 +33,16 @@ def test_a_json_table_without_rows_is_an_empty_list(tmp_path):
     assert json.loads((tmp_path / "t.json").read_text()) == []
 
 
+def fail_after_writing(path):
+    with writing(path) as write:
+        write(ROWS)
+        assert path.read_text() == "earlier", "nothing appears before the last part"
+        raise ValueError("bad")
+
+
 def test_after_an_error_the_earlier_file_remains_and_no_draft(tmp_path):
     (tmp_path / "t.csv").write_text("earlier")
-    with pytest.raises(ValueError, match="bad"), writing(tmp_path / "t.csv") as write:
-        write(ROWS)
-        assert (tmp_path / "t.csv").read_text() == "earlier", "nothing appears before the last part"
-        raise ValueError("bad")
+    with pytest.raises(ValueError, match="bad"):
+        fail_after_writing(tmp_path / "t.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
     assert (tmp_path / "t.csv").read_text() == "earlier"
