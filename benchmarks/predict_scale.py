@@ -1,4 +1,4 @@
-"""Claim: `mcti predict` of 100,000 patients needs less than 2 GiB of memory, and leaves nobody out.
+"""Claim: `mcti predict` of 100,000 patients needs less than 2 GiB of memory and omits no patient.
 
 A model of genes alone (preset `snn`, random weights) and synthetic new patients with 500 genes; one in 10,000 has no
 measured gene and cannot be predicted. Checked: a row of every other patient in the order of the ids, and the list of

@@ -140,17 +140,14 @@ class Pool(Generic[J, R]):
             signal.signal(signal.SIGTERM, self.former_handler)
 
     def map(self, jobs: Sequence[J], progress: Progress | None = None) -> list[R]:
-        """The results in the order of the jobs.
-
-        Raises the error of the first failed job; the other jobs have stopped by then
-        Raises OperationalError when a worker process died
-        """
+        """The results in the order of the jobs; raises as `stream`."""
         return list(self.stream(jobs, progress))
 
     def stream(self, jobs: Sequence[J], progress: Progress | None = None) -> Iterator[R]:
         """The results in the order of the jobs, each as soon as those before it were taken; few are in memory.
 
-        Errors as `map`
+        Raises the error of the first failed job; the other jobs have stopped by then
+        Raises OperationalError when a worker process died
         """
         total_progress = _TotalProgress(progress, len(jobs))
         if self.executor is None:
