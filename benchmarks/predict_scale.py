@@ -34,8 +34,8 @@ def write_model(folder: Path, genes: int) -> None:
     torch.manual_seed(0)
     names = tuple(f"G{number}" for number in range(genes))
     config = preset("snn", features=1, genes=names, classes=("a", "b"), bins=4, modalities=("genes",), missing=True)
-    scales = (Scale(torch.zeros(n), torch.ones(n)) for n in (genes, 1))
-    fitted, net = Fitted(*scales, (0.0, 12.0, 36.0, 60.0, 120.0)), build(config).eval()
+    of_genes, of_features = (Scale(torch.zeros(n), torch.ones(n)) for n in (genes, 1))
+    fitted, net = Fitted(of_genes, of_features, (0.0, 12.0, 36.0, 60.0, 120.0)), build(config).eval()
     fold = folder / "fold_0"
     fold.mkdir(parents=True)
     save_file({name: value.contiguous() for name, value in net.state_dict().items()}, fold / "weights.safetensors")
