@@ -1,5 +1,6 @@
 """The documents: pages written from code are up to date, and every path, name and command in them exists."""
 
+import ast
 import re
 import runpy
 import subprocess
@@ -45,6 +46,24 @@ def blocks(text: str, language: str = "") -> list[str]:
 )
 def test_a_page_written_from_code_is_up_to_date(render, page, function):
     assert (ROOT / "docs" / page).read_text(encoding="utf-8") == render[function](), "run: make docs"
+
+
+def test_the_reference_of_the_python_api_has_every_public_name_of_mcti_api():
+    """Read from the source, not from the module."""
+    tree = ast.parse(text_of("mcti/api.py"))
+    public = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_"]
+    expected = [f"## `mcti.api.{node.name}`" for node in public]
+    classes = [node for node in public if isinstance(node, ast.ClassDef)]
+    methods = [
+        (definition.name, node.name)
+        for definition in classes
+        for node in definition.body
+        if isinstance(node, ast.FunctionDef)
+    ]
+    expected += [f"### `{definition}.{name}`" for definition, name in methods if name[0] != "_"]
+    assert len(expected) >= 11
+    lines = text_of("docs/api.md").splitlines()
+    assert [heading for heading in expected if lines.count(heading) != 1] == []
 
 
 def test_the_risks_of_the_dossier_are_those_of_the_security_page():

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mcti.cohort import tables
+from mcti.cohort import left_truncation, tables
 from mcti.dataset.bag_store import BagStore
 from mcti.dataset.bags import Dataset, PatientBag
 from mcti.dataset.slide_bags import load_bag
@@ -67,6 +67,7 @@ class CohortTables:
     def read(cls, cohort: Location, features: Location | None, genes: list[str] | None = None) -> "CohortTables":
         """Read the tables; arguments and errors as in `load_dataset`."""
         patients = tables.read_patients(cohort).sort_values("patient_id")
+        left_truncation.refuse(patients, str(cohort), "this step")
         columns = tables.covariate_columns(patients)
         covariates = tuple(name for name, numeric in columns.items() if numeric)
         categories = tuple(name for name, numeric in columns.items() if not numeric)

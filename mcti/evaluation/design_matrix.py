@@ -11,7 +11,8 @@ from mcti.arrays import BoolArray, FloatArray
 from mcti.evaluation.linear_predictor import Columns, Terms
 from mcti.model.categories import Category
 
-NOT_COVARIATES = ("patient_id", "cohort", "site", "subtype", "age", "is_female", "time_months", "event")
+NOT_COVARIATES = ("patient_id", "cohort", "site", "subtype", "age", "is_female", "time_months", "event", "competing",
+                  "entry_months")  # fmt: skip
 
 
 @dataclass(frozen=True)
