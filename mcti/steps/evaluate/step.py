@@ -39,6 +39,7 @@ from mcti.progress import Progress
 from mcti.registry.pipeline_run import tracked
 from mcti.steps.evaluate import (
     baseline_fits,
+    competing_risks,
     excluded,
     modalities,
     model_insights,
@@ -117,8 +118,11 @@ def evaluate(  # noqa: PLR0913  (a step: inputs, params, out, options)
     groups = risk_groups.form_groups(outcomes, mcti.risk, params.risk_groups)
     numbers = scores.score(outcomes, {MCTI_KEY: mcti, **others}, patients, groups, params)
     shares = fold_models.attribution_shares(params.attribution_patients)
+    by_competing = competing_risks.score(patients, outcomes, {MCTI_KEY: mcti, **others}, inputs, groups,
+                                         numbers.horizons, params)  # fmt: skip
     numbers = replace(
         numbers,
+        competing={} if by_competing is None else by_competing.numbers,
         regimes=modalities.compare(models, patients, outcomes, mcti, params),
         recalibration=recalibration.compare(models, outcomes, mcti, numbers.horizons, params),
         attribution={} if shares is None else shares.as_dict(),
@@ -131,7 +135,8 @@ def evaluate(  # noqa: PLR0913  (a step: inputs, params, out, options)
         table_1=characteristics.table(patients, outcomes, groups),
     )
     summary = _cohort_summary(cohort, outcomes, removed)
-    data = ReportData(outcomes, mcti, groups, numbers, params, summary, fitted.skipped, insights)
+    data = ReportData(outcomes, mcti, groups, numbers, params, summary, fitted.skipped, insights,
+                      by_competing)  # fmt: skip
     with storage.replacing(out) as draft:
         draft.mkdir()
         report_files.write_predictions(draft, data, others, patients)
