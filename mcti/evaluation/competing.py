@@ -1,8 +1,7 @@
 """Absolute risk with competing events: curves of Aalen and Johansen, and metrics of a predicted cumulative incidence.
 
-F1(t) is the probability of the event by t, where a competing event may come first; 1 - S(t) of a cause-specific curve is
-larger. Status of a patient: 0 censored, 1 the event, 2 a competing event. Shapes: m test rows, h horizons, n patients
-of the cohort table.
+F1(t) is the probability of the event by t, where a competing event may come first; 1 - S(t) of a cause-specific curve
+is larger. Shapes: m test rows, h horizons, n patients of the cohort table.
 """
 
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from mcti.arrays import BoolArray, FloatArray, IntArray
 from mcti.concordance import order_scores
 from mcti.evaluation import calibration
 from mcti.evaluation.calibration import Ici, ObservedToExpected, WeightedStatus
+from mcti.evaluation.curves import KaplanMeier
 from mcti.evaluation.metrics import UNO_TAU_QUANTILE, event_weights, status_weights
 from mcti.evaluation.outcomes import Fold, Outcomes
 from mcti.evaluation.statistics import PairBlock, PairMean, RowMean, Skill
@@ -44,29 +44,26 @@ def aalen_johansen(event: BoolArray, competing: BoolArray, time_months: FloatArr
     S is the Kaplan-Meier curve of both events together, d_u the events of one kind and n_u the patients at risk (Aalen
     and Johansen 1978, Scand. J. Stat. 5:141-150); by scikit-survival. event, competing, time_months (n,).
     """
+    if not event.any() or not competing.any():
+        curves = KaplanMeier.fit(event, time_months), KaplanMeier.fit(competing, time_months)
+        return _without_other(curves[0]), _without_other(curves[1])
     from sksurv.nonparametric import cumulative_incidence_competing_risks
 
     status = event + 2 * competing.astype(np.int64)
-    kinds = np.unique(status[status > 0])
-    if not len(kinds):
-        flat = np.zeros(1)
-        nothing = Incidence(np.array([float(time_months.max())]), flat, flat, flat)
-        return nothing, nothing
-    # The estimator numbers the kinds of events that occur from 1.
-    numbered = np.where(status > 0, np.searchsorted(kinds, status) + 1, 0)
-    times, values, ends = cumulative_incidence_competing_risks(numbered, time_months, conf_type="log-log")
-    row = {int(kind): k + 1 for k, kind in enumerate(kinds)}
-    curves = [_curve(times, values, ends, row.get(kind)) for kind in (1, 2)]
-    return curves[0], curves[1]
+    times, values, ends = cumulative_incidence_competing_risks(status, time_months, conf_type="log-log")
+    return _curve(times, values[1], ends[1]), _curve(times, values[2], ends[2])
 
 
-def _curve(times: FloatArray, values: FloatArray, ends: FloatArray, row: int | None) -> Incidence:
-    """One row of the estimate; 0 for a kind of event that did not occur (None)."""
-    if row is None:
-        flat = np.zeros(len(times))
-        return Incidence(times, flat, flat, flat)
-    low, high = (np.where(np.isfinite(end), end, values[row]) for end in ends[row])
-    return Incidence(times, values[row], low, high)
+def _without_other(curve: KaplanMeier) -> Incidence:
+    """The incidence of the only kind of event that occurs, which scikit-survival refuses; 0 for the other kind."""
+    low, high = curve.band()
+    return Incidence(curve.times, 1 - curve.values, 1 - high, 1 - low)
+
+
+def _curve(times: FloatArray, values: FloatArray, ends: FloatArray) -> Incidence:
+    """A curve with the ends (2, k) of its interval, which are not defined before the first event."""
+    low, high = (np.where(np.isfinite(end), end, values) for end in ends)
+    return Incidence(times, values, low, high)
 
 
 @dataclass(frozen=True)

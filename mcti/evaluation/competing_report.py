@@ -19,7 +19,7 @@ COLUMNS = ("C (competing risks)", "Brier score", "observed / expected", "ICI", "
 
 
 def cumulative_incidence(groups: Sequence[GroupIncidence], horizon: float) -> Figure:
-    """Aalen-Johansen curves of both events by risk group up to `horizon` in months, with 95 % intervals of the event."""
+    """Aalen-Johansen curves of both events by risk group up to `horizon` months; 95 % intervals of the event."""
     with canvas("cumulative_incidence", height=4.2) as (axes,):
         top = 0.05
         for i, group in enumerate(groups):
@@ -122,21 +122,21 @@ def section(numbers: Mapping[str, Any]) -> dict[str, Any]:
 def sentences(numbers: Mapping[str, Any]) -> str:
     """What the cause-specific numbers of the report mean with competing events."""
     return (
-        f"{numbers['competing_events']} patients had a competing event before the event could occur. S(t), Kaplan-Meier "
-        "curves, C, Brier score, calibration and decision curves of the other sections are cause-specific: such a "
-        "patient counts as censored, and 1 - S(t) is larger than the probability of the event. The probability of the "
-        "event is the cumulative incidence of this section."
+        f"{numbers['competing_events']} patients had a competing event before the event could occur. S(t), "
+        "Kaplan-Meier curves, C, Brier score, calibration and decision curves of the other sections are "
+        "cause-specific: such a patient counts as censored, and 1 - S(t) is larger than the probability of the event. "
+        "That probability is the cumulative incidence of this section."
     )
 
 
 def methods() -> str:
     """The paragraph on methods."""
     return (
-        "Competing events: the cumulative incidence of a model is the sum over time of the probability of being without "
-        "either event times the cause-specific hazard of the event. The hazard of the event is that of the model, "
-        "constant between the horizons; the hazard of the competing event is a ridge Cox regression on the clinical "
-        f"columns, fitted in the training part of each fold (without covariates below {MIN_COVARIATE_EVENTS} competing "
-        "events). The observed incidence is that of Aalen and Johansen. Weights for censoring count only patients "
+        "Competing events: the cumulative incidence of a model is the sum over time of the probability of being "
+        "without either event times the cause-specific hazard of the event. The hazard of the event is that of the "
+        "model, constant between the horizons; the hazard of the competing event is a ridge Cox regression on the "
+        "clinical columns, fitted in the training part of each fold (without covariates below "
+        f"{MIN_COVARIATE_EVENTS} competing events). The observed incidence is that of Aalen and Johansen. Weights for censoring count only patients "
         "without any event as censored. C for competing risks orders the patients by the cumulative incidence at the "
         "last horizon; a patient with a competing event stays comparable at all later times (Wolbers et al. 2009). "
         "Skill: share of the integrated Brier score of the Aalen-Johansen curve of the training part that the model "

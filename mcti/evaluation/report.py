@@ -25,6 +25,7 @@ class CohortSummary:
 
     follow_up    median in months by the reverse Kaplan-Meier method, infinite where it is not reached
     predictors   in words;  excluded {step: {reason: patients}} (`flow.counts`)
+    competing_events   patients with a competing event, 0 without any
     train_patients, train_events   of the training part of each fold
     """
 
@@ -38,6 +39,7 @@ class CohortSummary:
     excluded: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     train_patients: tuple[int, ...] = ()
     train_events: tuple[int, ...] = ()
+    competing_events: int = 0
 
     @property
     def study(self) -> StudySummary:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from mcti import redaction, storage
-from mcti.arrays import FloatArray
+from mcti.arrays import BoolArray, FloatArray
+from mcti.cohort import competing as competing_events
 from mcti.cohort import folds as cohort_folds
 from mcti.cohort import left_truncation, tables
 from mcti.cohort.folds import Folds
@@ -75,6 +77,7 @@ class EvaluateResult(StepResult):
     warnings: tuple[str, ...]
     notice: str
     cohort_md5: str
+    competing_events: int | None = Field(None, exclude_if=lambda count: count is None)
 
 
 @logged
@@ -134,7 +137,7 @@ def evaluate(  # noqa: PLR0913  (a step: inputs, params, out, options)
         read_insights(cohort, features, models, outcomes, mcti, shares, slides, embeddings=inputs.embeddings),
         table_1=characteristics.table(patients, outcomes, groups),
     )
-    summary = _cohort_summary(cohort, outcomes, removed)
+    summary = _cohort_summary(cohort, outcomes, removed, competing_events.flags(patients))
     data = ReportData(outcomes, mcti, groups, numbers, params, summary, fitted.skipped, insights,
                       by_competing)  # fmt: skip
     with storage.replacing(out) as draft:
@@ -221,8 +224,10 @@ def _case_mix(patients: pd.DataFrame, outcomes: Outcomes, mcti: Predictions, hor
     return case_mix.CaseMix.fit(table, float(horizons[-1])).as_dict()
 
 
-def _cohort_summary(cohort: Location, outcomes: Outcomes, removed: Sequence[ExcludedPatient]) -> report.CohortSummary:
-    """Counts of the evaluated patients only."""
+def _cohort_summary(
+    cohort: Location, outcomes: Outcomes, removed: Sequence[ExcludedPatient], competing: BoolArray
+) -> report.CohortSummary:
+    """Counts of the evaluated patients only; competing (n,): patients of the cohort table with a competing event."""
     info = tables.read_info(cohort)
     event, time = outcomes.tested_event, outcomes.tested_time
     genes = f"{len(tables.gene_names(cohort))} genes"
@@ -232,7 +237,8 @@ def _cohort_summary(cohort: Location, outcomes: Outcomes, removed: Sequence[Excl
         endpoint=info.endpoint,
         patients=len(event),
         events=int(event.sum()),
-        follow_up=median_follow_up(event, time),
+        follow_up=median_follow_up(event | competing[outcomes.tested], time),
+        competing_events=int(competing[outcomes.tested].sum()),
         predictors=", ".join([genes, "age", "sex", "subtype", *info.covariates]),
         excluded=flow.counts(removed),
         train_patients=tuple(len(fold.train_event) for fold in outcomes.folds),
@@ -262,6 +268,7 @@ def _result(data: ReportData, cohort_md5: str) -> EvaluateResult:
         warnings=tuple(summary_text.warnings(numbers, data.skipped)),
         notice=data.cohort.notice,
         cohort_md5=cohort_md5,
+        competing_events=data.cohort.competing_events or None,
     )
 
 
