@@ -10,6 +10,7 @@ from mcti.arrays import FloatArray
 from mcti.evaluation.competing_predictions import MIN_COVARIATE_EVENTS
 from mcti.evaluation.competing_scores import CompetingScores, GroupIncidence
 from mcti.evaluation.figures import month_ticks
+from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.scores import MCTI_KEY, as_interval
 from mcti.evaluation.summary_text import format_interval
 from mcti.figure_canvas import COLOURS, DASHES, INK, Figure, canvas, finish
@@ -100,6 +101,17 @@ def plots(scores: CompetingScores) -> dict[str, pd.DataFrame]:
             "incidence_calibration": pd.concat(points, ignore_index=True)}  # fmt: skip
 
 
+def predictions(outcomes: Outcomes, scores: CompetingScores) -> pd.DataFrame:
+    """Table model, patient_id, fold, F_<months>: the cumulative incidence of every model for every test row."""
+    names = np.array(outcomes.patient_ids)[outcomes.patient]
+    parts = []
+    for model, incidence in scores.incidence.items():
+        columns = {f"F_{months:g}": incidence[:, k] for k, months in enumerate(scores.horizons)}
+        rows = {"model": model, "patient_id": names, "fold": outcomes.fold_number, **columns}
+        parts.append(pd.DataFrame(rows).sort_values(["patient_id", "fold"], kind="stable"))
+    return pd.concat(parts, ignore_index=True)
+
+
 def section(numbers: Mapping[str, Any]) -> dict[str, Any]:
     """The table of the report; empty without competing events.
 
@@ -136,8 +148,8 @@ def methods() -> str:
         "without either event times the cause-specific hazard of the event. The hazard of the event is that of the "
         "model, constant between the horizons; the hazard of the competing event is a ridge Cox regression on the "
         "clinical columns, fitted in the training part of each fold (without covariates below "
-        f"{MIN_COVARIATE_EVENTS} competing events). The observed incidence is that of Aalen and Johansen. Weights for censoring count only patients "
-        "without any event as censored. C for competing risks orders the patients by the cumulative incidence at the "
+        f"{MIN_COVARIATE_EVENTS} competing events). The observed incidence is that of Aalen and Johansen. Weights for "
+        "censoring count only patients without any event as censored. C for competing risks orders the patients by the cumulative incidence at the "
         "last horizon; a patient with a competing event stays comparable at all later times (Wolbers et al. 2009). "
         "Skill: share of the integrated Brier score of the Aalen-Johansen curve of the training part that the model "
         "removes."

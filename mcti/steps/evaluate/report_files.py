@@ -42,7 +42,8 @@ class ReportData:
 
 
 def write_predictions(draft: Path, data: ReportData, others: Mapping[str, Predictions], patients: pd.DataFrame) -> None:
-    """Write predictions.csv (MCTI), baselines.csv (all other models) and groups.csv (columns subtype and site).
+    """Write predictions.csv (MCTI), baselines.csv (all other models) and groups.csv (columns subtype and site); with
+    competing events also cumulative_incidence.csv (all models).
 
     patients  cohort table, one row per patient
     """
@@ -52,6 +53,10 @@ def write_predictions(draft: Path, data: ReportData, others: Mapping[str, Predic
     if parts:
         frame = pd.concat(parts)
         predictions.write_csv(frame[["model", *frame.columns.drop("model")]], draft / "baselines.csv")
+    if data.competing is not None:
+        predictions.write_csv(
+            competing_report.predictions(outcomes, data.competing), draft / "cumulative_incidence.csv"
+        )
     tested = patients.iloc[outcomes.tested]
     predictions.write_csv(tested[["patient_id", "subtype", "site"]], draft / "groups.csv")
 

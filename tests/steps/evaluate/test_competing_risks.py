@@ -56,7 +56,19 @@ def test_the_cause_specific_numbers_are_those_of_the_same_cohort_without_the_col
     added = set(files(root / "with")) - set(files(root / "plain"))
     names = ("cumulative_incidence", "incidence_calibration")
     drawn = {f"figures/{name}.{kind}" for name in names for kind in ("png", "svg")}
-    assert added == drawn | {f"plots/{name}.csv" for name in names}
+    assert added == drawn | {f"plots/{name}.csv" for name in names} | {"cumulative_incidence.csv"}
+
+
+def test_the_predicted_incidence_of_every_test_row_is_below_the_cause_specific_probability(project):
+    root, _, _ = project
+    incidence = pd.read_csv(root / "with/cumulative_incidence.csv")
+    curves = pd.read_csv(root / "with/predictions.csv")
+    assert incidence.groupby("model").size().to_dict() == dict.fromkeys(incidence["model"].unique(), len(curves))
+    mcti = incidence[incidence["model"] == "mcti"].reset_index(drop=True)
+    assert mcti["patient_id"].tolist() == curves["patient_id"].tolist()
+    for months in (12, 36):
+        assert (mcti[f"F_{months}"] <= 1 - curves[f"S_{months}"] + 1e-9).all()
+    assert (mcti["F_36"] < 1 - curves["S_36"] - 0.01).mean() > 0.5
 
 
 def test_a_competing_event_does_not_shorten_the_follow_up(project):
