@@ -149,8 +149,8 @@ def methods() -> str:
         "model, constant between the horizons; the hazard of the competing event is a ridge Cox regression on the "
         "clinical columns, fitted in the training part of each fold (without covariates below "
         f"{MIN_COVARIATE_EVENTS} competing events). The observed incidence is that of Aalen and Johansen. Weights for "
-        "censoring count only patients without any event as censored. C for competing risks orders the patients by the cumulative incidence at the "
-        "last horizon; a patient with a competing event stays comparable at all later times (Wolbers et al. 2009). "
-        "Skill: share of the integrated Brier score of the Aalen-Johansen curve of the training part that the model "
-        "removes."
+        "censoring count only patients without any event as censored. C for competing risks orders the patients by "
+        "the cumulative incidence at the last horizon; a patient with a competing event stays comparable at all later "
+        "times (Wolbers et al. 2009). Skill: share of the integrated Brier score of the Aalen-Johansen curve of the "
+        "training part that the model removes."
     )
