@@ -140,8 +140,8 @@ def _pair_weights(fold: Fold, either: Fold, counted: BoolArray, competing: BoolA
     # At equal times an event precedes a censoring; a patient with a competing event at that time had it by then.
     at_risk = (first < fold.time_months) | ((first == fold.time_months) & ~either.event)
     ended = competing & (fold.time_months <= first)
-    own = inverse[counted][:, None]
-    return np.asarray(at_risk * own**2 + ended * own * inverse[None], dtype=np.float64)
+    weight = inverse[counted][:, None]
+    return np.asarray(at_risk * weight**2 + ended * weight * inverse[None], dtype=np.float64)
 
 
 def weighted_status(tested: CompetingOutcomes, months: float) -> WeightedStatus:

@@ -91,10 +91,10 @@ def plots(scores: CompetingScores) -> dict[str, pd.DataFrame]:
     """Tables of the figures: cumulative_incidence (group, event, months, incidence, low, high), incidence_calibration
     (months, predicted, observed, low, high)."""
     curves = [
-        pd.DataFrame({"group": group.name, "event": kind, "months": curve.times, "incidence": curve.values,
+        pd.DataFrame({"group": group.name, "event": status, "months": curve.times, "incidence": curve.values,
                       "low": curve.low, "high": curve.high})
         for group in scores.groups
-        for kind, curve in (("event", group.event), ("competing", group.competing))
+        for status, curve in (("event", group.event), ("competing", group.competing))
     ]  # fmt: skip
     points = [pd.DataFrame({"months": months, **values}) for months, values in scores.calibration.items()]
     return {"cumulative_incidence": pd.concat(curves, ignore_index=True),

@@ -33,7 +33,7 @@ def test_the_incidence_of_two_steps_equals_the_worked_out_value():
 def test_two_kaplan_meier_curves_give_the_estimate_of_aalen_and_johansen():
     _, time, status = cohort()
     grid = np.unique(time)
-    curves = [KaplanMeier.fit(status == kind, time).at(grid)[None] for kind in (1, 2)]
+    curves = [KaplanMeier.fit(status == code, time).at(grid)[None] for code in (1, 2)]
     expected, _ = competing.aalen_johansen(status == 1, status == 2, time)
     np.testing.assert_allclose(cumulative_incidence(*curves)[0], expected.at(grid), atol=1e-12)
 

@@ -9,8 +9,8 @@ import pandas as pd
 
 from mcti import redaction, storage
 from mcti.arrays import BoolArray, FloatArray
-from mcti.cohort import folds as cohort_folds
 from mcti.cohort import competing, left_truncation, tables
+from mcti.cohort import folds as cohort_folds
 from mcti.cohort.folds import Folds
 from mcti.cohort.tables import ExcludedPatient
 from mcti.errors import DataError

@@ -55,7 +55,7 @@ def test_the_cause_specific_numbers_are_those_of_the_same_cohort_without_the_col
     assert "competing" not in (root / "plain/result.json").read_text()
     added = set(files(root / "with")) - set(files(root / "plain"))
     names = ("cumulative_incidence", "incidence_calibration")
-    drawn = {f"figures/{name}.{kind}" for name in names for kind in ("png", "svg")}
+    drawn = {f"figures/{name}.{suffix}" for name in names for suffix in ("png", "svg")}
     assert added == drawn | {f"plots/{name}.csv" for name in names} | {"cumulative_incidence.csv"}
 
 
