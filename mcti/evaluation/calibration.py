@@ -171,10 +171,15 @@ class Ici:
 
 def ici(outcomes: Outcomes, survival: FloatArray, months: float) -> Ici:
     """The integrated calibration index at `months` (`Ici`); survival (m,) is S(months)."""
+    return ici_of(weighted_status(outcomes, months), survival)
+
+
+def ici_of(status: WeightedStatus, survival: FloatArray) -> Ici:
+    """The integrated calibration index of the probability of no event (m,), for this status."""
     logit = _logit(survival)
     scaled = (logit - logit.mean()) / (logit.std() or 1.0)
     columns = np.stack([np.ones(len(logit)), scaled, scaled**2], axis=1)
-    return Ici(weighted_status(outcomes, months), 1 - survival, columns)
+    return Ici(status, 1 - survival, columns)
 
 
 @dataclass(frozen=True)
