@@ -29,6 +29,10 @@ class Conflict(OperationalError):
     """A conditional write failed: another process changed the object first."""
 
 
+class NoCredentials(OperationalError):
+    """The environment has no keys for S3."""
+
+
 def split_address(location: str) -> tuple[str, str]:
     """Bucket and key of an `s3://bucket/key` address.
 
@@ -77,16 +81,17 @@ def _deleted_is_conflict(location: str, conditional: bool) -> Iterator[None]:
         raise
 
 
-def addresses(prefix: str) -> list[str]:
-    """The addresses of all objects below a prefix, sorted."""
-    return sorted(etags(prefix))
+def addresses(prefix: str, *, after: str = "") -> list[str]:
+    """The addresses of all objects below a prefix, sorted; after: only those that follow this address."""
+    return sorted(etags(prefix, after=after))
 
 
-def etags(prefix: str) -> dict[str, str]:
-    """The etag of each object below a prefix, by address."""
+def etags(prefix: str, *, after: str = "") -> dict[str, str]:
+    """The etag of each object below a prefix, by address. after: as in `addresses`."""
     bucket, key = split_address(prefix)
+    start = {"StartAfter": split_address(after)[1]} if after else {}
     with service(prefix, many=True):
-        pages = client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
+        pages = client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key, **start)
         items = [item for page in pages for item in page.get("Contents", ())]
     return {f"s3://{bucket}/{item['Key']}": str(item["ETag"]).strip('"') for item in items}
 
@@ -138,11 +143,7 @@ def download(location: str, path: str) -> None:
 
 
 def has_versioning(location: str) -> bool | None:
-    """Whether the bucket of an s3:// address is versioned; None without the right to read this.
-
-    Raises
-        OperationalError: S3 is unavailable.
-    """
+    """Whether the bucket of an s3:// address is versioned; None without the right to read this."""
     from botocore.exceptions import ClientError
 
     bucket, _ = split_address(location)
@@ -156,11 +157,7 @@ def has_versioning(location: str) -> bool | None:
 
 
 def has_object_lock(location: str) -> bool | None:
-    """Whether new objects of the bucket of an s3:// address are locked for a time; None without the right to read this.
-
-    Raises
-        OperationalError: S3 is unavailable.
-    """
+    """Whether new objects of the bucket of an s3:// address are locked; None without the right to read this."""
     from botocore.exceptions import ClientError
 
     bucket, _ = split_address(location)
@@ -312,7 +309,7 @@ def service(location: str, *, many: bool = False) -> Iterator[None]:
     except exceptions.ClientError as error:
         raise _refusal(error.response.get("Error", {}).get("Code", ""), location) from error
     except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.ProfileNotFound) as error:
-        raise OperationalError("no S3 credentials", location, _keys_hint()) from error
+        raise NoCredentials("no S3 credentials", location, _keys_hint()) from error
     except exceptions.BotoCoreError as error:
         what = f"S3 does not answer ({type(error).__name__})"
         raise OperationalError(what, location, service_hint("AWS_ENDPOINT_URL_S3")) from error
