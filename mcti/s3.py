@@ -260,7 +260,7 @@ def _create_client(attempts: int, connect_seconds: float, silent_seconds: float)
     # A Secret made from a file may end with a line break; boto3 then reports that S3 does not respond.
     if (keys := session.get_credentials()) and re.search(r"\s", f"{keys.access_key}{keys.secret_key}"):
         raise OperationalError("a key of S3 contains a line break or blank", _source_of_keys(), "write only the key")
-    config = Config(retries=retries, connect_timeout=connect_seconds, read_timeout=silent_seconds)
+    config = Config(retries=retries, connect_timeout=connect_seconds, read_timeout=silent_seconds, tcp_keepalive=True)
     try:
         return session.client("s3", config=config)
     except ValueError as error:  # an address without a scheme or host

@@ -232,7 +232,7 @@ def sign_ledger(name: str, reason: str, trust: TrustParams) -> SignResult:
 
 
 def _read(name: str) -> tuple[list[LedgerEntry], list[str], list[Anchor]]:
-    """Entries, their faults, and the anchors in S3: read after the entries, since an entry is written before its anchor."""
+    """Entries, their faults, and the anchors in S3, which are read later: an entry is written before its anchor."""
     with tracking.service() as client:
         entries, anchors = ledger.read(name), ledger_anchors.read(name)
         return entries, promotion.find_faults(client, name, entries, anchors), anchors
