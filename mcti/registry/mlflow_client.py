@@ -91,9 +91,9 @@ class FullClient:
         page: str | None = None
         with translated():
             while page != "":
-                found = self._client.search_model_versions(filter_string, page_token=page)
-                versions += found
-                page = found.token or ""
+                matches = self._client.search_model_versions(filter_string, page_token=page)
+                versions += matches
+                page = matches.token or ""
         return versions
 
     def log_values(

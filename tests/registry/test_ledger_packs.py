@@ -86,7 +86,9 @@ def test_entries_under_exchanged_numbers_are_not_put_in_order(folder, bodies):
 
 def test_etags_that_are_no_md5s_are_not_compared_with_copies(folder, bodies, reads, monkeypatch):
     etags = s3.etags
-    monkeypatch.setattr(s3, "etags", lambda prefix: {name: f"{tag}-1" for name, tag in etags(prefix).items()})
+    monkeypatch.setattr(
+        s3, "etags", lambda prefix, **options: {name: f"{tag}-1" for name, tag in etags(prefix, **options).items()}
+    )
     assert ledger_packs.read(folder) == bodies
     assert set(reads) == {*packs(folder), *bodies}
 

@@ -193,15 +193,15 @@ def test_probes_can_be_switched_off(monkeypatch):
 
 def socket_options(monkeypatch):
     """Keep-alive of a connection: on, seconds until the first probe, seconds between probes, number of probes."""
-    found, connect = [], HTTPConnection.connect
+    measured, connect = [], HTTPConnection.connect
 
     def connected(self):
         connect(self)
         names = (socket.SOL_SOCKET, socket.SO_KEEPALIVE), *((socket.IPPROTO_TCP, getattr(socket, f"TCP_KEEP{name}"))
                  for name in ("IDLE", "INTVL", "CNT"))  # fmt: skip
-        found.append(tuple(self.sock.getsockopt(*name) for name in names))
+        measured.append(tuple(self.sock.getsockopt(*name) for name in names))
 
     monkeypatch.setattr(HTTPConnection, "connect", connected)
     with recording((200, "{}")) as (address, _):
         Server(address).call("GET", "runs/get", {"run_id": "1"})
-    return found[0]
+    return measured[0]

@@ -101,9 +101,9 @@ def test_versions_are_found_by_every_digest_of_their_data(version):
             client.set_model_version_tag("chained", number, f"mcti.data.{name}", value)
         client.set_model_version_tag("chained", number, "mcti.recalibrated_on", "d" * 32)
         tags = client.get_model_version("chained", number).tags
-    found = [value for tag, value in tags.items() if tag.startswith("mcti.data.")]
-    assert {md5, f"{folder}.dir"} < set(found)
-    for digest in (*found, folder, "f" * 64, tags["mcti.folds"], "d" * 32, md5.removesuffix(".dir")):
+    digests = [value for tag, value in tags.items() if tag.startswith("mcti.data.")]
+    assert {md5, f"{folder}.dir"} < set(digests)
+    for digest in (*digests, folder, "f" * 64, tags["mcti.folds"], "d" * 32, md5.removesuffix(".dir")):
         assert address in descendants(f"data:{digest}").versions, digest
     for digest in ("a" * 32, "a" * 64, tags["mcti.digest"], "e" * 31):
         assert descendants(f"data:{digest}").versions == (), digest
