@@ -11,7 +11,7 @@ import numpy as np
 
 from mcti import storage
 from mcti.arrays import FloatArray
-from mcti.cohort import tables
+from mcti.cohort import left_truncation, tables
 from mcti.dataset.bags import PatientBag
 from mcti.dataset.loading import load_dataset
 from mcti.errors import DataError, MctiError
@@ -159,6 +159,7 @@ def monitor(
         registered = monitoring_history.find(model, Path(scratch, "evidence"))
     member = _reference_member(loaded, model)
     profile, inputs = loaded.reference_profiles[member], loaded.members[member].config.clinical_inputs
+    left_truncation.refuse(tables.read_patients(cohort), str(cohort), "mcti monitor")
     data = load_dataset(cohort, features)
     loaded.check_features(data.provenance, str(features))
     new = [bag for name, bag in sorted(data.bags.items()) if not loaded.is_development_patient(name)]
