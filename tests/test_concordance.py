@@ -30,6 +30,6 @@ def test_c_is_undefined_without_a_pair_that_can_be_ordered():
 
 
 def test_pairs_with_late_entry_are_those_of_r():
-    """R survival 3.5-3, concordance(Surv(entry, time, event) ~ x, reverse = TRUE): 30 of 40 (tests/left_truncated.py)."""
+    """R survival 3.5-3, concordance(Surv(entry, time, event) ~ x): 30 of 40 pairs (tests/left_truncated.py)."""
     assert harrell_c(lt.EVENT, lt.TIME, lt.X, lt.ENTRY) == pytest.approx(lt.CONCORDANCE)
     assert orderable(lt.TIME[lt.EVENT], lt.TIME, lt.EVENT, lt.ENTRY).sum() == 40

@@ -59,7 +59,7 @@ def test_the_base_hazard_by_hand():
 
 
 def test_the_initial_hazard_counts_patients_from_their_entry():
-    """Bins [0, 10) and [10, 20]. Patients at risk: bin 0: 1 + 0.5 (entry 5) + 0; bin 1: 1 (of two who reach it, all)."""
+    """Bins [0, 10) and [10, 20]. Patients at risk: in bin 0 1 + 0.5 (entry 5) + 0, in bin 1 0 + 1 + 0.8 (entry 12)."""
     outcomes = [(4.0, True, 0.0), (15.0, False, 5.0), (20.0, True, 12.0)]
     bags = [
         PatientBag(str(i), None, None, time, event, 0, entry_months=entry)

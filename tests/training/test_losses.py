@@ -110,7 +110,7 @@ def test_ranking_falls_when_the_earlier_event_has_the_higher_risk():
 
 
 def test_cox_terms_with_late_entry_agree_with_coxph_of_r():
-    """R survival 3.5-3 with ties by Efron and Breslow (tests/left_truncated.py): the log likelihood at 0 and maximum."""
+    """R survival 3.5-3 with ties by Efron and Breslow (tests/left_truncated.py): log likelihoods at 0 and maximum."""
     time, event, entry, x = (torch.from_numpy(values) for values in (lt.TIME, lt.EVENT, lt.ENTRY, lt.X))
     pairs = {"efron": (lt.EFRON, lt.EFRON_LOG_LIKELIHOODS), "breslow": (lt.COEFFICIENT, lt.LOG_LIKELIHOODS)}
     for ties, (beta, expected) in pairs.items():
