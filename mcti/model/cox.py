@@ -63,7 +63,7 @@ def breslow_hazard(
     times, position = np.unique(time_months, return_inverse=True)
     deaths = np.bincount(position, weights=event, minlength=len(times))
     weight = np.bincount(position, weights=np.exp(risk), minlength=len(times))
-    at_risk = np.cumsum(weight[::-1])[::-1]
+    at_risk: FloatArray = np.cumsum(weight[::-1])[::-1].astype(np.float64)
     if entry_months is not None:
         at_risk = at_risk - _not_entered(np.exp(risk)[:, None], entry_months, times)[:, 0]
         return times, np.cumsum(np.divide(deaths, at_risk, out=np.zeros(len(times)), where=deaths > 0))
@@ -253,7 +253,8 @@ def _log_risk_sets(score: FloatArray, times: FloatArray, entry: FloatArray | Non
         weight = np.exp(score - score.max())
         total = np.cumsum(weight[::-1])[::-1][np.searchsorted(times, times, side="left")]
         with np.errstate(divide="ignore", invalid="ignore"):  # rounding: the caller takes a smaller step
-            return np.log(total - _not_entered(weight[:, None], entry, times)[:, 0]) + score.max()
+            left = total - _not_entered(weight[:, None], entry, times)[:, 0]
+            return np.asarray(np.log(left) + score.max(), dtype=np.float64)
     running = np.logaddexp.accumulate(score[::-1])[::-1]
     return np.asarray(running[np.searchsorted(times, times, side="left")], dtype=np.float64)
 

@@ -227,7 +227,7 @@ def _cohort_summary(cohort: Location, outcomes: Outcomes, removed: Sequence[Excl
         endpoint=info.endpoint,
         patients=len(event),
         events=int(event.sum()),
-        follow_up=median_follow_up(event, time),
+        follow_up=median_follow_up(event, time, outcomes.entries(outcomes.tested)),
         predictors=", ".join([genes, "age", "sex", "subtype", *info.covariates]),
         excluded=flow.counts(removed),
         train_patients=tuple(len(fold.train_event) for fold in outcomes.folds),
