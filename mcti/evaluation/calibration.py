@@ -197,7 +197,8 @@ def d_calibration(outcomes: Outcomes, survival: FloatArray, horizons: FloatArray
     share of the patients. A patient censored at c is spread evenly over [0, S_i(c)]. A patient followed beyond the last
     horizon counts as censored at that horizon, because no later S is known. Between horizons log S is linear (constant
     hazard). With late entry S(time) / S(entry) takes the place of S(time), since the patients are known to have reached
-    their entry; those who enter after the last horizon are left out. Chi-square test with bins - 1 degrees of freedom (Haider et al. 2020, JMLR 21(85)).
+    their entry; those who enter after the last horizon are left out. Chi-square test with bins - 1 degrees of freedom
+    (Haider et al. 2020, JMLR 21(85)).
 
     Trap: the censored patients are spread evenly by construction, so with few events p is near 1 whatever the curves
     are. The test can show miscalibration; it cannot show calibration.

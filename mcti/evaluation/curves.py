@@ -140,7 +140,8 @@ class ObservationCurve:
     def _share(self, months: FloatArray | float, side: Literal["left", "right"], survival: FloatArray) -> FloatArray:
         entered, ended = (np.searchsorted(values, months, side=side) for values in (self.entries, self.ends))
         expected = len(self.ends) * survival
-        return np.divide(entered - ended, expected, out=np.zeros(np.shape(expected)), where=expected > 0)
+        share = np.divide(entered - ended, expected, out=np.zeros(np.shape(expected)), where=expected > 0)
+        return np.asarray(share, dtype=np.float64)
 
 
 def median_follow_up(event: BoolArray, time_months: FloatArray, entry_months: FloatArray | None = None) -> float:

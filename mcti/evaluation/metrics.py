@@ -138,10 +138,10 @@ def usable_horizons(tested: Outcomes, horizons: FloatArray) -> BoolArray:
 def event_weights(fold: Fold, counted: BoolArray) -> FloatArray:
     """Inverse-probability-of-censoring weight (IPCW) of events: (m,) 1 / G(T-) where `counted` (m,) is true, else 0.
 
-    G is the censoring curve of the training part (with late entry: `curves.ObservationCurve`). A patient whose event was observed at T had not been censored
-    *before* T. A censoring at T itself would have come after the event, by the tie rule of the censoring curve. The
-    weight therefore takes the left limit of G (Graf et al. 1999, Stat. Med. 18:2529-2545; Gerds and Schumacher 2006,
-    Biom. J. 48:1029-1040).
+    G is the censoring curve of the training part (with late entry: `curves.ObservationCurve`). A patient whose event
+    was observed at T had not been censored *before* T. A censoring at T itself would have come after the event, by the
+    tie rule of the censoring curve. The weight therefore takes the left limit of G (Graf et al. 1999, Stat. Med.
+    18:2529-2545; Gerds and Schumacher 2006, Biom. J. 48:1029-1040).
 
     Trap: scikit-survival 0.28 takes G(T). At tied times this gives events too much weight: with G of the scored rows
     themselves the weights then no longer add up to m. The weight is also 0 where G(T-) is 0, because no patient of the
@@ -162,8 +162,8 @@ def status_weights(fold: Fold, months: float) -> tuple[BoolArray, FloatArray]:
     """Whether each test row had the event by `months` (m,), and its inverse-probability-of-censoring weight (m,).
 
     Event by t: 1 / G(T-). Under observation after t: 1 / G(t). Censored up to t: 0, because the weights of the other
-    rows represent that row; so is a patient who enters after t: who had the event before is in no table. With G of the same rows the weights add up to m at every t, so that a prediction of 0.5 has
-    a Brier score of exactly 0.25.
+    rows represent that row; so is a patient who enters after t: who had the event before is in no table. With G of the
+    same rows the weights add up to m at every t, so that a prediction of 0.5 has a Brier score of exactly 0.25.
     """
     had_event = np.asarray(fold.event & (fold.time_months <= months), dtype=np.bool_)
     after = fold.followed_after(months)

@@ -111,8 +111,11 @@ class Outcomes:
 
     def with_weights_of_all(self) -> "Outcomes":
         """The same test parts; the weights for censoring and late entry come from all patients of the cohort table."""
-        everyone = {"train_event": self.event, "train_time": self.time_months, "train_entry": self.entry_months}
-        return dataclasses.replace(self, folds=tuple(dataclasses.replace(fold, **everyone) for fold in self.folds))
+        event, time, entry = self.event, self.time_months, self.entry_months
+        folds = [
+            dataclasses.replace(fold, train_event=event, train_time=time, train_entry=entry) for fold in self.folds
+        ]
+        return dataclasses.replace(self, folds=tuple(folds))
 
     @property
     def tested_event(self) -> BoolArray:

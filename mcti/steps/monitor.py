@@ -11,8 +11,8 @@ import numpy as np
 
 from mcti import storage
 from mcti.arrays import FloatArray
-from mcti.cohort import left_truncation, tables
-from mcti.dataset.bags import PatientBag
+from mcti.cohort import tables
+from mcti.dataset.bags import PatientBag, entries
 from mcti.dataset.loading import load_dataset
 from mcti.errors import DataError, MctiError
 from mcti.evaluation import decay
@@ -159,7 +159,6 @@ def monitor(
         registered = monitoring_history.find(model, Path(scratch, "evidence"))
     member = _reference_member(loaded, model)
     profile, inputs = loaded.reference_profiles[member], loaded.members[member].config.clinical_inputs
-    left_truncation.refuse(tables.read_patients(cohort), str(cohort), "mcti monitor")
     data = load_dataset(cohort, features)
     loaded.check_features(data.provenance, str(features))
     new = [bag for name, bag in sorted(data.bags.items()) if not loaded.is_development_patient(name)]
@@ -282,12 +281,16 @@ def _performance(
 ) -> Decay:
     event = np.array([bag.event for bag in new], dtype=np.bool_)
     time = np.array([bag.time_months for bag in new], dtype=np.float64)
-    mature, event, time = decay.mature_follow_up(event, time, _entries(new, params), params.delay_months)
-    survival = {months: column[mature] for months, column in predictions.survival.items()}
-    return decay.assess(event, time, predictions.risk[mature], survival, registered, params)
+    mature, event, time = decay.mature_follow_up(event, time, _calendar_months(new, params), params.delay_months)
+    rows, entry = np.flatnonzero(mature), None
+    if (entered := entries(new)) is not None:  # the cut of the follow-up may be before the entry
+        seen = entered[rows] < time
+        rows, event, time, entry = rows[seen], event[seen], time[seen], entered[rows][seen]
+    survival = {months: column[rows] for months, column in predictions.survival.items()}
+    return decay.assess(event, time, predictions.risk[rows], survival, registered, params, entry)
 
 
-def _entries(new: Sequence[PatientBag], params: MonitorParams) -> FloatArray | None:
+def _calendar_months(new: Sequence[PatientBag], params: MonitorParams) -> FloatArray | None:
     if params.entry_column is None or not new:
         return None
     values = [bag.covariates.get(params.entry_column) for bag in new]

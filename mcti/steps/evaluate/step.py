@@ -10,7 +10,7 @@ import pandas as pd
 from mcti import redaction, storage
 from mcti.arrays import FloatArray
 from mcti.cohort import folds as cohort_folds
-from mcti.cohort import left_truncation, tables
+from mcti.cohort import tables
 from mcti.cohort.folds import Folds
 from mcti.cohort.tables import ExcludedPatient
 from mcti.errors import DataError
@@ -103,7 +103,6 @@ def evaluate(  # noqa: PLR0913  (a step: inputs, params, out, options)
             UsageError when a baseline does not exist, and when two models have one name
     """
     cohort_patients, split = tables.read_patients(cohort), cohort_folds.read_folds(folds)
-    left_truncation.refuse(cohort_patients, str(cohort), "mcti evaluate")
     patients = patients_in_folds(cohort_patients, split)
     outcomes = split_outcomes(patients, split)
     horizons = np.array(sorted(params.horizons_months))

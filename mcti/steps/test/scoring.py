@@ -10,7 +10,6 @@ import pandas as pd
 
 from mcti import storage
 from mcti.arrays import FloatArray
-from mcti.cohort import left_truncation
 from mcti.cohort import tables as cohort_tables
 from mcti.cohort.tables import CohortInfo
 from mcti.dataset.loading import CohortTables
@@ -89,7 +88,6 @@ def predict_cohort(
     Raises DataError as `mcti.steps.test.step.test` does.
     """
     tables, info = CohortTables.read(cohort, features), cohort_tables.read_info(cohort)
-    left_truncation.refuse(tables.patients, str(cohort), "mcti test")
     comparability.check_unseen(list(tables.patients["patient_id"].astype(str)), subject.used_patients())
     items = comparability.compare(subject.record, info, tables.patients, tables.expression, subject.ensemble)
     horizons, known = np.array(sorted(params.horizons_months)), KnownPatients.of(subject.development.predictions)
