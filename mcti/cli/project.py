@@ -68,7 +68,10 @@ def init(
     entry: Column = None,
     event_value: Annotated[
         list[str] | None,
-        typer.Option(metavar="VALUE=0|1", help="Meaning of a value of the event column, 1 = observed; repeatable."),
+        typer.Option(
+            metavar="VALUE=0|1|2",
+            help="Meaning of a value of the event column: 1 observed, 0 censored, 2 a competing event; repeatable.",
+        ),
     ] = None,
     sex_value: Annotated[
         list[str] | None,
@@ -167,8 +170,9 @@ def _stated(values: dict[str, Any]) -> dict[str, Any]:
 
 def _events(values: Any) -> dict[str, int]:
     for value, meaning in values.items():
-        if meaning not in ("0", "1"):
-            raise UsageError(f"{value!r} means {meaning!r}", "--event-value", "write 1 (observed) or 0 (censored)")
+        if meaning not in ("0", "1", "2"):
+            hint = "write 1 (observed), 0 (censored) or 2 (a competing event)"
+            raise UsageError(f"{value!r} means {meaning!r}", "--event-value", hint)
     return {value: int(meaning) for value, meaning in values.items()}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mcti import storage
-from mcti.cohort import labels, left_truncation
+from mcti.cohort import competing, labels, left_truncation
 from mcti.cohort.raw_tables import Matrix, RawTable, check_duplicate_columns
 from mcti.cohort.tables import PATIENT_COLUMNS, PATIENTS, SLIDES, Cohort, CohortInfo, ExcludedPatient, covariates
 from mcti.errors import DataError, UsageError, did_you_mean
@@ -66,9 +66,10 @@ def assemble(raw: RawCohort, params: IngestParams) -> Cohort:
     excluded_ids = {patient.patient_id for patient in excluded}
     is_included = ~clinical["patient_id"].isin(excluded_ids)
     patients = clinical[is_included].sort_values("patient_id", ignore_index=True)
+    patients, no_competing_events = competing.without_empty_column(patients, raw.clinical.where)
     if patients.empty:
         raise DataError("no patient remains", raw.clinical.where, _count_reasons(excluded))
-    return _cohort(patients, expression, slides, excluded, raw, params)
+    return _cohort(patients, expression, slides, excluded, raw, params, no_competing_events)
 
 
 def _cohort(
@@ -78,6 +79,7 @@ def _cohort(
     excluded: list[ExcludedPatient],
     raw: RawCohort,
     params: IngestParams,
+    more_warnings: list[str],
 ) -> Cohort:
     ids = set(patients["patient_id"])
     genes = expression[expression.index.isin(ids)].sort_index()
@@ -89,6 +91,7 @@ def _cohort(
         "events": int(patients["event"].sum()),
         "genes": genes.shape[1],
         "slides": len(included_slides),
+        **competing.counts(patients),
         **left_truncation.counts(patients),
     }
     info = CohortInfo(
@@ -100,7 +103,7 @@ def _cohort(
         covariates=tuple(covariates(patients)),
         sources={},
         attrition=tuple(sorted(excluded, key=lambda patient: (patient.patient_id, patient.reason))),
-        warnings=tuple(_warnings(raw, patients)),
+        warnings=(*_warnings(raw, patients), *more_warnings),
         event_confirmed=params.event_confirmed,
         median_late_entry=left_truncation.median_late_entry(patients),
         ordered_levels=dict(params.ordered_levels),
@@ -133,7 +136,7 @@ def _patients(table: RawTable, params: IngestParams, time_unit: str) -> pd.DataF
         "is_female": labels.flags(table, "is_female", "write 1 (female) or 0 (male), or leave the cell empty"),
         "subtype": labels.texts(table, "subtype"),
         "time_months": labels.times(table, "time_months", time_unit),
-        "event": labels.events(table, "event", params.event_values),
+        **competing.outcome(table, params.event_values),
     }
     if "entry_months" in table.frame.columns:
         columns["entry_months"] = labels.times(table, "entry_months", time_unit)

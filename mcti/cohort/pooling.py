@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from mcti.cohort import left_truncation
+from mcti.cohort import competing, left_truncation
 from mcti.cohort.tables import OPTIONAL_PATIENTS, PATIENTS, SLIDES, Cohort, CohortInfo, covariates
 from mcti.errors import DataError
 
@@ -77,15 +77,17 @@ def _patients(cohorts: Sequence[NamedCohort], categories: Sequence[str]) -> pd.D
     parts = []
     for one in cohorts:
         subtype = one.name + " " + one.tables.patients["subtype"].astype(str)
-        part = one.tables.patients.assign(cohort=one.name, subtype=subtype).reindex(columns=[*names, *shared, *texts])
+        table = one.tables.patients.assign(competing=competing.flags(one.tables.patients).astype("int8"))
+        part = table.assign(cohort=one.name, subtype=subtype).reindex(columns=[*names, *shared, *texts])
         parts.append(part.astype({"age": "float64", **dict.fromkeys(shared, "float64")}))
     return pd.concat(parts).sort_values("patient_id", ignore_index=True)
 
 
 def _optional_columns(cohorts: Sequence[NamedCohort]) -> list[str]:
-    """The optional columns of the pool: those of all cohorts."""
+    """The optional columns of the pool: competing events of any cohort, entries of all cohorts."""
     left_truncation.check_same([(one.where, one.tables.patients) for one in cohorts])
-    return [column.name for column in OPTIONAL_PATIENTS if column.name in cohorts[0].tables.patients]
+    present = {name for one in cohorts for name in one.tables.patients}
+    return [column.name for column in OPTIONAL_PATIENTS if column.name in present]
 
 
 def _numeric_covariates(cohorts: Sequence[NamedCohort]) -> list[str]:
@@ -122,7 +124,7 @@ def _info(
         notice="; ".join(dict.fromkeys(info.notice for info in infos if info.notice)),
         endpoint=infos[0].endpoint,
         expression_scale=infos[0].expression_scale,
-        counts=counts | {"genes": genes.shape[1], "slides": len(slides)},
+        counts=counts | {"genes": genes.shape[1], "slides": len(slides)} | competing.counts(patients),
         covariates=tuple(covariates(patients)),
         sources={one.name: one.md5 for one in cohorts},
         attrition=tuple(patient for info in infos for patient in info.attrition),

@@ -42,22 +42,27 @@ def _clinical(table: RawTable, params: IngestParams) -> RawTable:
     if params.endpoints:
         _check_outcomes(table, params)
         outcome = params.endpoints[params.endpoint]
-        names = {"time_months": outcome.time_months, "event": outcome.event}
+        names = outcome.columns()
         params = params.model_copy(update={"columns": params.columns | names})
     if params.covariates is None:
         used = canonical_names | set(params.columns.values()) | params.outcome_columns
         covariates = tuple(str(name) for name in table.frame.columns if name not in used)
         params = params.model_copy(update={"covariates": covariates})
+    if params.endpoints:  # an end point names its column of competing events
+        canonical_names.discard("competing")
     return layouts.select_columns(table, {name: name for name in canonical_names}, params)
 
 
 def _check_outcomes(table: RawTable, params: IngestParams) -> None:
     """Check that the table has the columns of every end point: a misspelled one would become a covariate."""
     for name, columns in params.endpoints.items():
-        for column in (columns.time_months, columns.event):
+        for column in columns.columns().values():
             if column not in table.frame.columns:
                 what = f"column {column!r}, set in ingest.endpoints.{name}, is missing"
                 raise DataError(what, f"the header of {table.where}", did_you_mean(column, table.frame.columns))
+    if "competing" in table.frame.columns and "competing" not in params.outcome_columns:
+        hint = "add it to its end point, e.g. DSS: {time_months: …, event: …, competing: competing}, or rename it"
+        raise DataError("column 'competing' belongs to no end point of ingest.endpoints", table.where, hint)
 
 
 SOURCES: dict[str, Source] = {

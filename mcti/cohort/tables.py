@@ -57,6 +57,9 @@ PATIENTS = (
 )
 OPTIONAL_PATIENTS = (
     ColumnSchema(
+        "competing", "flag", False, True, "1 a competing event ended the observation at time_months; event is then 0"
+    ),
+    ColumnSchema(
         "entry_months",
         "not_negative",
         False,
@@ -118,7 +121,8 @@ class ExcludedPatient(BaseModel):
 class CohortInfo(BaseModel):
     """The description of a cohort (`cohort.json`).
 
-    counts      patients, events, genes, slides, and late_entries (entries after the origin) with entry_months
+    counts      patients, events, genes, slides; competing_events where the cohort has some; late_entries (entries after
+                the origin) with entry_months
     median_late_entry  median of the entries after the origin in months; not in the file of a cohort without any
     sources     {clinical, expression, slides: MD5 of the source file}
     attrition   excluded patients, samples and rows of other tables
@@ -190,8 +194,8 @@ def read_patients(cohort: Location) -> pd.DataFrame:
     Raises DataError when there is no such table, or `ingest` did not write it.
     """
     patients = _read_parquet(storage.join(cohort, "patients.parquet"), PATIENTS)
-    for column in ("patient_id", "time_months", "event"):
-        if patients[column].isna().any():
+    for column in ("patient_id", "time_months", "event", "competing"):
+        if column in patients and patients[column].isna().any():
             where = f"{storage.join(cohort, 'patients.parquet')}, row {int(patients[column].isna().argmax()) + 1}"
             raise DataError(f"{column} is missing", where, "write the table with mcti ingest")
     redaction.register_ids(patients["patient_id"])

@@ -88,6 +88,15 @@ def cohort_rules(p: ValidateParams) -> list[ExpectationRule]:
     ]  # fmt: skip
 
 
+def competing_rules() -> list[ExpectationRule]:
+    """Rules on competing events, for a cohort with this column."""
+    return [
+        _set("competing_is_flag", "patients", "competing", [0, 1], "competing is 1 (a competing event) or 0"),
+        _null("competing_without_event", "patients", "both_events", "no patient has the event and a competing one",
+              hint="run mcti ingest again: the first of the two ends the observation"),
+    ]  # fmt: skip
+
+
 def entry_rules() -> list[ExpectationRule]:
     """Rules on the entry under observation, for a cohort with this column."""
     return [
@@ -211,7 +220,7 @@ def render() -> str:
     """All expectations with their default limits as Markdown, exactly as docs/cohort.md contains them."""
     lines = ["| expectation | severity | description | hint |", "|---|---|---|---|"]
     parts = (cohort_rules, balance_rules, expression_rules, slide_rules, feature_rules)
-    rules = [*(rule for part in parts for rule in part(ValidateParams())), *entry_rules()]
+    rules = [*(rule for part in parts for rule in part(ValidateParams())), *competing_rules(), *entry_rules()]
     for rule in rules:
         description, hint = (text.replace("|", "\\|") for text in (rule.description, rule.hint))
         lines.append(f"| `{rule.id}` | {rule.severity} | {description} | {hint} |")

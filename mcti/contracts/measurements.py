@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from mcti.cohort import left_truncation
+from mcti.cohort import competing, left_truncation
 from mcti.cohort.tables import covariates
 from mcti.contracts import followup
 from mcti.contracts.expectations import SAFE_TEXT
@@ -106,11 +106,18 @@ def _patients(data: CohortData, slides: pd.DataFrame) -> pd.DataFrame:
         shared.setdefault(first, f"{what}, with {second}")
         shared.setdefault(second, f"{what}, with {first}")
     table["shares"] = ids.map(shared)
+    table["both_events"] = _both_events(table)
     is_female = pd.Series(table["is_female"].to_numpy(dtype=np.float64, na_value=np.nan))
     table["sex_agrees"] = _agrees(_sex_score(data), is_female, ids)
     table["receptor_agrees"] = _agrees(_marker(data, RECEPTOR_GENE), _receptor(table), ids)
     table["slides"] = ids.map(slides["patient_id"].value_counts()).fillna(0).astype(np.int64)
     return table
+
+
+def _both_events(table: pd.DataFrame) -> pd.Series:
+    """What contradicts in a row (n,): an event and a competing event; None where nothing does."""
+    both = (table["event"] == 1).to_numpy() & competing.flags(table)
+    return pd.Series(["event 1, competing 1" if one else None for one in both], dtype=object)
 
 
 def _receptor(table: pd.DataFrame) -> pd.Series:
@@ -228,20 +235,24 @@ def _cohort(data: CohortData, genes: pd.DataFrame, predictability: float) -> pd.
     event = patients["event"].to_numpy() == 1
     late, p_value = followup.lateness(time, event)
     known = np.isfinite(time)
+    observed = event | competing.flags(patients)
     entry = left_truncation.entries(patients)
     oriented = orientation(time[known], event[known], data.endpoint, patients["cohort"].tolist(), entry[known])
     row = {
         "cohort": "all patients",
         "patients": len(patients),
         "events": int(event.sum()),
+        **competing.counts(patients),
         "event_rate": float(event.mean()) if len(event) else np.nan,
-        "median_followup": followup.median_followup(time[known], event[known], entry[known]) if known.any() else np.nan,
+        "median_followup": (
+            followup.median_followup(time[known], observed[known], entry[known]) if known.any() else np.nan
+        ),
         "events_later": late if p_value < 0.01 else min(late, 0.5) if np.isfinite(late) else np.nan,
         "orientation": oriented.total,
         "orientation_question": None if data.event_confirmed else oriented.question(),
         "subtypes": int(patients["subtype"].nunique()),
         "tied_share": float(patients["time_months"].value_counts(normalize=True).max()) if known.any() else np.nan,
-        "early_censored_share": float((~event & (time < EARLY_MONTHS)).mean()) if len(event) else np.nan,
+        "early_censored_share": float((~observed & (time < EARLY_MONTHS)).mean()) if len(event) else np.nan,
         "no_followup_share": data.no_followup / max(data.no_followup + len(patients), 1),
         "site_variance": float(genes["site_variance"].mean()),
         "site_predictability": predictability,

@@ -13,7 +13,8 @@ from mcti.evaluation.risk_groups import RiskGroups
 
 MAX_LISTED_VALUES = 12
 """A text column with more distinct values is summarised by their number and not listed value by value."""
-_NOT_LISTED = {"patient_id", "cohort", "site", "age", "is_female", "subtype", "time_months", "event", "entry_months"}
+_NOT_LISTED = {"patient_id", "cohort", "site", "age", "is_female", "subtype", "time_months", "event", "competing",
+               "entry_months"}  # fmt: skip
 NOT_REACHED = "not reached"
 
 

@@ -12,7 +12,7 @@ from mcti.cohort import left_truncation
 from mcti.evaluation.linear_predictor import Columns, Terms
 from mcti.model.categories import Category
 
-NOT_COVARIATES = ("patient_id", "cohort", "site", "subtype", "age", "is_female", "time_months", "event",
+NOT_COVARIATES = ("patient_id", "cohort", "site", "subtype", "age", "is_female", "time_months", "event", "competing",
                   "entry_months")  # fmt: skip
 
 

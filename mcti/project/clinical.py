@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 
 from mcti.cohort import delayed_entry
-from mcti.cohort.labels import competing_hint
+from mcti.cohort.labels import COMPETING, competing_hint
 from mcti.cohort.layouts import site_from_barcode
 from mcti.cohort.raw_tables import is_missing
 from mcti.errors import DataError, did_you_mean
@@ -290,16 +290,19 @@ def _events(frame: pd.DataFrame, column: str, where: str, answers: Answers) -> E
     events = coding.event_coding(column, frame[column])
     if answers.event_values:
         stated = {value.casefold(): meaning for value, meaning in answers.event_values.items()}
+        if set(stated.values()) == {COMPETING}:  # only the competing events are stated, the others have known words
+            stated = {**events.values, **stated}
         events = EventCoding({v: stated[v] for v in events.counts if v in stated}, events.counts,
                             tuple(v for v in events.counts if v not in stated))  # fmt: skip
     if events.unknown or not events.values:
         values = ", ".join(repr(value) for value in events.unknown[:4]) or "none"
         hint = (
-            "state the meaning of each value: --event-value dead=1 --event-value alive=0, or another column: --event; "
+            "state the meaning of each value (1 event, 0 censored, 2 competing event): --event-value dead=1 "
+            "--event-value alive=0, or another column: --event; "
         )
         hint += "an empty cell excludes the patient" + competing_hint(frame[column])
         raise DataError(f"values of unknown meaning: {values}", f"{where}, column {column}", hint)
-    if not any(events.values.values()):
+    if 1 not in events.values.values():
         hint = "name another column of events: --event, or the meaning of its values: --event-value"
         raise DataError(f"no patient has an event: {events.text()}", f"{where}, column {column}", hint)
     return events

@@ -340,7 +340,8 @@ def _summaries(cohorts: Mapping[str, Cohort], settings: Settings) -> tuple[list[
 def _summary(cohort: Cohort, settings: Settings) -> tuple[list[str], list[str]]:
     """The size of the cohort, the excluded patients, and the question of the event flag that `validate` would raise."""
     counts = cohort.info.counts
-    parts = ", ".join(f"{counts[name]} {name}" for name in ("patients", "events", "genes", "slides"))
+    names = [name for name in ("patients", "events", "competing_events", "genes", "slides") if name in counts]
+    parts = ", ".join(f"{counts[name]} {name.replace('_', ' ')}" for name in names)
     lines = [f"cohort     {parts}; subtypes {json.dumps(_subtypes(cohort), ensure_ascii=False)}"]
     reasons = Counter(patient.reason for patient in cohort.info.attrition)
     lines += [f"excluded   {count}: {reason}" for reason, count in sorted(reasons.items())]

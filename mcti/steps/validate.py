@@ -110,7 +110,8 @@ def _rules(params: ValidateParams, patients: pd.DataFrame) -> list[expectations.
         expectations.slide_rules,
     ]
     entry = expectations.entry_rules() if left_truncation.has_entries(patients) else []
-    return [*(rule for part in parts for rule in part(params)), *entry]
+    competing = expectations.competing_rules() if "competing" in patients else []
+    return [*(rule for part in parts for rule in part(params)), *competing, *entry]
 
 
 def _results(

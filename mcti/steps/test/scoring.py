@@ -1,5 +1,6 @@
 """Scores of a model on a cohort that it never saw, with its development and the baselines fitted there."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,6 +68,17 @@ class Subject:
         recalibrated_on = recalibrated_ensemble.recalibrated_on(self.folder)
         return {"development": frozenset(self.ensemble.assigned).union(*trained), "recalibration": recalibrated_on}
 
+    def median_months(self) -> float:
+        """Median of time_months of the development; without its evaluation that of the edges of the time bins.
+
+        The edges are quantiles of the times of the events, so that their median is about the median time of an event.
+        """
+        known = self.development.median_time()
+        if math.isfinite(known):
+            return known
+        edges = [edge for member in self.ensemble.members.values() for edge in member.fitted.edges[1:-1]]
+        return float(np.median(edges))
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -89,7 +101,9 @@ def predict_cohort(
     """
     tables, info = CohortTables.read(cohort, features), cohort_tables.read_info(cohort)
     comparability.check_unseen(list(tables.patients["patient_id"].astype(str)), subject.used_patients())
-    items = comparability.compare(subject.record, info, tables.patients, tables.expression, subject.ensemble)
+    items = comparability.compare(
+        subject.record, info, tables.patients, tables.expression, subject.ensemble, subject.median_months()
+    )
     horizons, known = np.array(sorted(params.horizons_months)), KnownPatients.of(subject.development.predictions)
     predicted = prediction.predict(subject.ensemble, tables, horizons, params.risk_groups, known, progress)
     return Trial(cohort, tables, info, items, params, predicted)
@@ -206,5 +220,5 @@ def _summary(
         predictors=", ".join([f"{len(subject.ensemble.genes)} genes", *subject.ensemble.covariates]),
         slides=trial.tables.features is not None,
         recalibration="" if before is None else before.fit,
-        time_ratio=float(patients["time_months"].median()) / subject.development.median_time(),
+        time_ratio=float(patients["time_months"].median()) / subject.median_months(),
     )
