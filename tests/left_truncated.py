@@ -88,7 +88,7 @@ LOG_RANK_2, LOG_RANK_4 = 0.014753149821, 3.43895902746
 def simulated(count, seed, effect=1.0, rate=0.03, latest=40.0):
     """(x, entry, time, event) of `count` patients: exponential times, half of them with a uniform entry, censoring.
 
-    Those whose event or censoring comes before their entry are never seen. The hazard is rate * exp(effect * x).
+    Those whose event or censoring comes before their entry are in no sample. The hazard is rate * exp(effect * x).
     """
     random = np.random.default_rng(seed)
     drawn = 6 * count
@@ -97,6 +97,6 @@ def simulated(count, seed, effect=1.0, rate=0.03, latest=40.0):
     entry = np.where(random.random(drawn) < 0.5, 0.0, random.uniform(0, latest, drawn))
     censoring = entry + random.uniform(5, 80, drawn)
     time, event = np.minimum(death, censoring), death <= censoring
-    seen = np.flatnonzero(time > entry)[:count]
-    assert len(seen) == count
-    return x[seen], entry[seen], time[seen], event[seen]
+    sample = np.flatnonzero(time > entry)[:count]
+    assert len(sample) == count
+    return x[sample], entry[sample], time[sample], event[sample]

@@ -210,8 +210,8 @@ def d_calibration(outcomes: Outcomes, survival: FloatArray, horizons: FloatArray
     time, event = outcomes.time_months[outcomes.patient], outcomes.event[outcomes.patient]
     entry = outcomes.entries(outcomes.patient)
     if entry is not None:
-        seen = entry < horizons[-1]
-        time, event, entry, survival = time[seen], event[seen], entry[seen], survival[seen]
+        entered = entry < horizons[-1]
+        time, event, entry, survival = time[entered], event[entered], entry[entered], survival[entered]
     ended = event & (time <= horizons[-1])
     value = _log_linear(survival, horizons, np.minimum(time, horizons[-1]))
     if entry is not None:

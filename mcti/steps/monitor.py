@@ -284,8 +284,8 @@ def _performance(
     mature, event, time = decay.mature_follow_up(event, time, _calendar_months(new, params), params.delay_months)
     rows, entry = np.flatnonzero(mature), None
     if (entered := entries(new)) is not None:  # the cut of the follow-up may be before the entry
-        seen = entered[rows] < time
-        rows, event, time, entry = rows[seen], event[seen], time[seen], entered[rows][seen]
+        observed = entered[rows] < time
+        rows, event, time, entry = rows[observed], event[observed], time[observed], entered[rows][observed]
     survival = {months: column[rows] for months, column in predictions.survival.items()}
     return decay.assess(event, time, predictions.risk[rows], survival, registered, params, entry)
 

@@ -37,7 +37,7 @@ def value(statistic, outcomes):
 
 
 @pytest.fixture(scope="module")
-def seen():
+def sample():
     """3,000 patients of whom half enter late, with their risk and their true S(24): (outcomes, x, survival)."""
     x, entry, time, event = lt.simulated(3000, seed=7)
     return whole(frame(entry, time, event)), x, np.exp(-0.03 * MONTHS * np.exp(x))
@@ -52,7 +52,7 @@ def everyone():
 
 
 def naive(outcomes):
-    """The same patients as if all had been observed from the origin."""
+    """The same patients, all counted from the origin."""
     folds = [dataclasses.replace(fold, entry_months=None, train_entry=None) for fold in outcomes.folds]
     return dataclasses.replace(outcomes, folds=tuple(folds), entry_months=None)
 
@@ -67,7 +67,7 @@ def test_kaplan_meier_with_its_errors_and_intervals_is_that_of_r():
 
 
 def test_numbers_at_risk_rise_where_patients_enter():
-    """Counted by hand from tests/left_truncated.py: entry < t <= time."""
+    """Counted from the definition, on tests/left_truncated.py: entry < t <= time."""
     curve = KaplanMeier.fit(lt.EVENT, lt.TIME, lt.ENTRY)
     months = np.array([0.5, 1.5, 2.5, 4.5, 8.0, 11.5, 13.0])
     expected = [int(((t > lt.ENTRY) & (t <= lt.TIME)).sum()) for t in months]
@@ -89,8 +89,8 @@ def test_without_late_entry_the_observation_curve_is_the_censoring_curve():
     np.testing.assert_allclose(ours.before(months), theirs.before(months), atol=1e-12)
 
 
-def test_the_weights_of_the_same_rows_add_up_to_their_number_and_give_the_kaplan_meier_curve(seen):
-    outcomes, _, _ = seen
+def test_the_weights_of_the_same_rows_add_up_to_their_number_and_give_the_kaplan_meier_curve(sample):
+    outcomes, _, _ = sample
     (fold,) = outcomes.folds
     for months in (6.0, 24.0, 48.0):
         had, weight = metrics.status_weights(fold, months)
@@ -98,14 +98,14 @@ def test_the_weights_of_the_same_rows_add_up_to_their_number_and_give_the_kaplan
         assert weight[had].sum() / 3000 == pytest.approx(1 - float(fold.survival.at(months)))
 
 
-def test_the_curve_is_that_of_the_complete_cohort(seen, everyone):
-    outcomes, truth = seen[0], float((everyone[0] > MONTHS).mean())
+def test_the_curve_is_that_of_the_complete_cohort(sample, everyone):
+    outcomes, truth = sample[0], float((everyone[0] > MONTHS).mean())
     assert float(outcomes.folds[0].survival.at(MONTHS)) == pytest.approx(truth, abs=0.02)
     assert float(naive(outcomes).folds[0].survival.at(MONTHS)) > truth + 0.1
 
 
-def test_brier_score_auc_and_calibration_are_those_of_the_complete_cohort(seen, everyone):
-    outcomes, x, survival = seen
+def test_brier_score_auc_and_calibration_are_those_of_the_complete_cohort(sample, everyone):
+    outcomes, x, survival = sample
     time, truth_x, truth_survival = everyone
     had = time <= MONTHS
     brier = float(np.mean((had - (1 - truth_survival)) ** 2))
@@ -116,13 +116,13 @@ def test_brier_score_auc_and_calibration_are_those_of_the_complete_cohort(seen, 
     assert value(ratio(outcomes, survival, MONTHS), outcomes) == pytest.approx(1, abs=0.04)
     assert value(ratio(naive(outcomes), survival, MONTHS), outcomes) < 0.9
     for coefficient, expected in (("slope", 1.0), ("intercept", 0.0)):
-        found = value(calibration.recalibration(outcomes, survival, MONTHS, coefficient), outcomes)
-        assert found == pytest.approx(expected, abs=0.12)
+        estimate = value(calibration.recalibration(outcomes, survival, MONTHS, coefficient), outcomes)
+        assert estimate == pytest.approx(expected, abs=0.12)
     assert value(calibration.recalibration(naive(outcomes), survival, MONTHS, "intercept"), outcomes) < -0.2
 
 
-def test_unos_c_is_that_of_the_complete_cohort(seen, everyone):
-    outcomes, x, _ = seen
+def test_unos_c_is_that_of_the_complete_cohort(sample, everyone):
+    outcomes, x, _ = sample
     tau, time = outcomes.folds[0].follow_up_quantile(metrics.UNO_TAU_QUANTILE), everyone[0][:4000]
     early = time < tau
     truth = metrics.harrell_c(early, np.minimum(time, tau), everyone[1][:4000])
@@ -135,22 +135,22 @@ def test_harrells_c_compares_patients_under_observation():
     assert value(metrics.c_index(outcomes, lt.X), outcomes) == pytest.approx(lt.CONCORDANCE)
 
 
-def test_the_area_under_the_roc_curve_is_the_auc(seen):
-    outcomes, x, _ = seen
+def test_the_area_under_the_roc_curve_is_the_auc(sample):
+    outcomes, x, _ = sample
     false, true, _ = roc.curve_at(outcomes, x, MONTHS)
     assert np.trapezoid(true, false) == pytest.approx(value(metrics.auc_at(outcomes, x, MONTHS), outcomes), abs=1e-9)
 
 
-def test_true_curves_are_distribution_calibrated_only_with_the_entry(seen):
-    outcomes, x, _ = seen
+def test_true_curves_are_distribution_calibrated_only_with_the_entry(sample):
+    outcomes, x, _ = sample
     horizons = np.arange(2.0, 61.0, 2.0)
     survival = np.exp(-0.03 * horizons * np.exp(x)[:, None])
     assert calibration.d_calibration(outcomes, survival, horizons).p > 0.01
     assert calibration.d_calibration(naive(outcomes), survival, horizons).p < 1e-6
 
 
-def test_groups_are_observed_from_the_entry(seen):
-    outcomes, _, survival = seen
+def test_groups_are_observed_from_the_entry(sample):
+    outcomes, _, survival = sample
     groups = calibration.calibration_groups(outcomes, survival, MONTHS)
     np.testing.assert_allclose(groups["observed"], groups["predicted"], atol=0.06)
     biased = calibration.calibration_groups(naive(outcomes), survival, MONTHS)

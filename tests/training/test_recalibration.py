@@ -179,8 +179,8 @@ def test_late_entry_does_not_lower_the_recalibrated_level():
     """The curves are right, and half of the patients enter late: the level is 0 with entries, below it without."""
     unseen, _ = cohort(6000, seed=4)
     entry = torch.from_numpy(np.where(np.arange(6000) % 2, np.random.default_rng(1).uniform(0, 40, 6000), 0.0))
-    seen = unseen.time_months > entry
-    curves = HeldOutCurves(unseen.survival[seen], unseen.time_months[seen], unseen.event[seen])
-    right = recalibration.fit(dataclasses.replace(curves, entry_months=entry[seen]), EDGES)
+    kept = unseen.time_months > entry
+    curves = HeldOutCurves(unseen.survival[kept], unseen.time_months[kept], unseen.event[kept])
+    right = recalibration.fit(dataclasses.replace(curves, entry_months=entry[kept]), EDGES)
     assert right.intercept == pytest.approx(0, abs=0.07)
     assert recalibration.fit(curves, EDGES).intercept < -0.15
