@@ -128,7 +128,8 @@ def cox_terms(
     """
     at_risk = times[None, :] >= times[:, None]
     if entries is not None:
-        at_risk = at_risk & (entries[None, :] < times[:, None])
+        # Those with the time of the event entered before it, also where single precision makes both times equal.
+        at_risk = at_risk & ((entries[None, :] < times[:, None]) | (times[None, :] == times[:, None]))
     tied = (times[None, :] == times[:, None]) & events[None, :] & events[:, None]
     floor = risk.max().detach()
     weights = (risk - floor).exp()

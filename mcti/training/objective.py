@@ -84,16 +84,14 @@ class Objective:
         risks = torch.cat([risk, risk.new_tensor([pair[0] for pair in old])])
         times = torch.tensor([*(bag.time_months for bag in bags), *(pair[1] for pair in old)], device=risk.device)
         events = torch.tensor([*(bag.event for bag in bags), *([False] * len(old))], device=risk.device)
-        entries = self._entries([*(bag.patient_id for bag in bags), *(name for name in memory if name not in current)])
-        entries = entries if entries is None else entries.to(times)
+        months = [
+            *(bag.entry_months for bag in bags),
+            *(self.entry_months[name] for name in memory if name not in current),
+        ]
+        entries = torch.tensor(months, device=risk.device) if any(months) else None
         if self.params.survival_loss == "cox":
             return losses.cox_terms(risks, times, events, self.params.cox_ties, entries)[: len(bags)]
         return losses.ranking_terms(risks, times, events, entries)[: len(bags)]
-
-    def _entries(self, patients: Sequence[str]) -> Tensor | None:
-        """Entries (n,) of patients of the training part in months; None where all of them are 0."""
-        months = [self.entry_months[patient] for patient in patients]
-        return torch.tensor(months) if any(months) else None
 
     def pair_surrogate(
         self, risk: Tensor, bags: Sequence[PatientBag], memory: Mapping[str, tuple[float, float]]

@@ -118,6 +118,14 @@ def test_cox_terms_with_late_entry_agree_with_coxph_of_r():
         assert values == pytest.approx(expected, abs=1e-8)
 
 
+def test_a_patient_is_at_risk_at_their_own_event_in_single_precision():
+    """An entry a ten-millionth of a month before the event: both are one number in float32."""
+    entry = torch.tensor([10.0, 0.0])
+    times, events = torch.tensor([10.0 + 1e-7, 12.0]), torch.tensor([True, False])
+    terms = losses.cox_terms(torch.zeros(2), times, events, "efron", entry)
+    assert terms.tolist() == pytest.approx([math.log(2), 0.0])
+
+
 def test_a_patient_who_enters_after_an_event_is_no_pair_of_the_ranking_loss():
     risk, times = torch.tensor([0.0, 3.0, 1.0]), torch.tensor([2.0, 5.0, 6.0])
     events, entries = torch.tensor([True, False, False]), torch.tensor([0.0, 2.0, 1.0])
