@@ -132,7 +132,7 @@ class ObservedToExpected:
 
     status: WeightedStatus
     risk: FloatArray
-    expected: FloatArray
+    expected: FloatArray | float = 1.0
 
     def __call__(self, draws: FloatArray) -> FloatArray:
         """draws (count, n) -> (count,)."""
@@ -143,8 +143,7 @@ class ObservedToExpected:
 def observed_to_expected(outcomes: Outcomes, survival: FloatArray, months: float) -> ObservedToExpected:
     """Observed / expected events by `months` (`ObservedToExpected`); survival (m,) is S(months)."""
     status = weighted_status(outcomes, months)
-    expected = np.ones(len(survival)) if outcomes.entry_months is None else status.weight
-    return ObservedToExpected(status, 1 - survival, expected)
+    return ObservedToExpected(status, 1 - survival, 1.0 if outcomes.entry_months is None else status.weight)
 
 
 @dataclass(frozen=True)
@@ -176,10 +175,15 @@ class Ici:
 
 def ici(outcomes: Outcomes, survival: FloatArray, months: float) -> Ici:
     """The integrated calibration index at `months` (`Ici`); survival (m,) is S(months)."""
+    return ici_of(weighted_status(outcomes, months), survival)
+
+
+def ici_of(status: WeightedStatus, survival: FloatArray) -> Ici:
+    """The integrated calibration index of the probability of no event (m,), for this status."""
     logit = _logit(survival)
     scaled = (logit - logit.mean()) / (logit.std() or 1.0)
     columns = np.stack([np.ones(len(logit)), scaled, scaled**2], axis=1)
-    return Ici(weighted_status(outcomes, months), 1 - survival, columns)
+    return Ici(status, 1 - survival, columns)
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class Subject:
         return {"development": frozenset(self.ensemble.assigned).union(*trained), "recalibration": recalibrated_on}
 
     def median_months(self) -> float:
-        """Median of time_months of the development; without its evaluation that of the edges of the time bins.
+        """Median of time_months of the development (months); without its evaluation that of the edges of its time bins.
 
         The edges are quantiles of the times of the events, so that their median is about the median time of an event.
         """
