@@ -9,7 +9,7 @@ import pandas as pd
 
 from mcti import redaction, storage
 from mcti.arrays import BoolArray, FloatArray
-from mcti.cohort import competing, left_truncation, tables
+from mcti.cohort import competing, tables
 from mcti.cohort import folds as cohort_folds
 from mcti.cohort.folds import Folds
 from mcti.cohort.tables import ExcludedPatient
