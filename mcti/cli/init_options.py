@@ -38,7 +38,10 @@ Endpoints = Annotated[
 Column = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the clinical table; default: by name.")]
 EventValues = Annotated[
     list[str] | None,
-    typer.Option(metavar="VALUE=0|1", help="Meaning of a value of the event column, 1 = observed; repeatable."),
+    typer.Option(
+        metavar="VALUE=0|1|2",
+        help="Meaning of a value of the event column: 1 observed, 0 censored, 2 a competing event; repeatable.",
+    ),
 ]
 SexValues = Annotated[
     list[str] | None,

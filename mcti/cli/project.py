@@ -45,6 +45,7 @@ def init(
     age: opts.Column = None,
     sex: opts.Column = None,
     subtype: opts.Column = None,
+    entry: opts.Column = None,
     event_value: opts.EventValues = None,
     sex_value: opts.SexValues = None,
     event_confirmed: opts.EventConfirmed = False,
@@ -69,7 +70,7 @@ def init(
     of_features = {"format": features_format, "encoder": encoder, "mpp": mpp, "patch_size": patch_size}
     inputs = _sources(clinical, expression, slides, features, of_features, expression_scale)
     columns = {"patient_id": patient, "time_months": time, "event": event, "site": site, "age": age}
-    columns |= {"is_female": sex, "subtype": subtype}
+    columns |= {"is_female": sex, "subtype": subtype, "entry_months": entry}
     answers = _answers(columns, time_unit, endpoint or [], event_value or [], sex_value or [], covariate)
     answers = replace(answers, event_confirmed=event_confirmed)
     return projects.init(target, name or projects.name_of(target), inputs, answers, None if yes else _prompt)
@@ -155,8 +156,9 @@ def _stated(values: dict[str, Any]) -> dict[str, Any]:
 
 def _events(values: Any) -> dict[str, int]:
     for value, meaning in values.items():
-        if meaning not in ("0", "1"):
-            raise UsageError(f"{value!r} means {meaning!r}", "--event-value", "write 1 (observed) or 0 (censored)")
+        if meaning not in ("0", "1", "2"):
+            hint = "write 1 (observed), 0 (censored) or 2 (a competing event)"
+            raise UsageError(f"{value!r} means {meaning!r}", "--event-value", hint)
     return {value: int(meaning) for value, meaning in values.items()}
 
 

@@ -254,6 +254,21 @@ def test_inverted_events_are_a_question(tmp_path, monkeypatch):
     assert any("--event-confirmed" in question for question in result.check)
 
 
+def test_a_stated_competing_event_is_counted_and_no_event(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    canonical(tmp_path)
+    table = pd.read_csv("clinical.csv")
+    other_death = (table["event"] == 0) & (np.arange(len(table)) % 3 == 0)
+    table.assign(event=table["event"].mask(other_death, 2), competing_cause="x").to_csv("clinical.csv", index=False)
+    monkeypatch.setattr(projects.dvc_program, "run", lambda *_, **__: "")
+    sources = Sources(clinical="clinical.csv", expression="genes.csv", slides="slides.csv")
+    result = projects.init(tmp_path / "p", "lung", sources, Answers(event_values={"2": 2}))
+    lines = "\n".join(result.lines())
+    assert f"80 patients, 32 events, {other_death.sum()} competing events, 12 genes" in lines
+    assert f"2 = competing event ({other_death.sum()})" in (tmp_path / "p/params.yaml").read_text()
+    assert params.load(tmp_path / "p/params.yaml").ingest.event_values == {"0": 0, "1": 1, "2": 2}
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
