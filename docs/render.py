@@ -27,7 +27,8 @@ All settings of `params.yaml`, section by section. A command reads the file with
 and `--set section.key=value` (repeatable) overrides one key:
 
 ```
-mcti train --set train.epochs=20 --set train.architecture.width=64 --dry-run
+mcti train --cohort data/cohort --features data/features --folds data/folds.csv --out models/folds \\
+           --set train.epochs=20 --set train.architecture.width=64 --dry-run
 ```
 
 A key that no table below lists is an error (exit code 2) with the most similar key, at every depth:
@@ -58,12 +59,13 @@ Each field is optional; its default is the value of `train.preset`. The table sh
 
 """
 
-API_HEAD = """# The functions of the steps
+API_HEAD = """# Python API: reference
 
-Signature and description of each function that [Python API](python-api.md) introduces. Paths may be local or `s3://`
-addresses. `make docs` writes this page from `mcti/steps/`.
+Signature and description of each class and function that [Python API](python-api.md) introduces: first the objects for
+notebooks (`mcti.api`), then the functions of the steps (`mcti.steps`). Paths may be local or `s3://` addresses. `make
+docs` writes this page from `mcti/api.py` and `mcti/steps/`.
 """
-API = (
+STEPS = (
     "ingest", "validate", "extract", "split", "search.step", "train", "evaluate.step", "test.step", "register",
     "promote.step", "predict.step", "explain.step", "monitor",
 )  # fmt: skip
@@ -141,25 +143,80 @@ def cli_page() -> str:
 
 def api_page() -> str:
     """docs/api.md."""
-    return API_HEAD + "".join(_function(name) for name in API)
+    from mcti import api
+
+    names = [name for name in vars(api) if getattr(vars(api)[name], "__module__", "") == api.__name__]
+    objects = "".join((_class if inspect.isclass(getattr(api, n)) else _function)(getattr(api, n)) for n in names)
+    return API_HEAD + objects + "".join(_function(_step(name)) for name in STEPS)
 
 
-def _function(name: str) -> str:
-    """Signature of the function of a step, its description, and the list that follows it as it is."""
-    function = getattr(importlib.import_module(f"mcti.steps.{name}"), name.partition(".")[0])
-    signature = inspect.signature(function)
-    lines = [f"    {parameter}," for parameter in signature.parameters.values()]
-    keyword_only = [p.kind is inspect.Parameter.KEYWORD_ONLY for p in signature.parameters.values()]
+def _step(name: str) -> typing.Any:
+    """The function of a step."""
+    return getattr(importlib.import_module(f"mcti.steps.{name}"), name.partition(".")[0])
+
+
+def _class(owner: typing.Any) -> str:
+    """A data class: its fields, then each public method, class method and property."""
+    fields = "\n".join(f"    {name}: {_annotation(text)}" for name, text in owner.__annotations__.items())
+    members = [
+        _member(owner, name) for name in vars(owner) if not name.startswith("_") and name not in owner.__annotations__
+    ]
+    head, details = _documented(owner)
+    shown = f"class {owner.__name__}:\n{fields}"
+    title = f"{owner.__module__}.{owner.__name__}"
+    return f"\n## `{title}`\n{head}```python\n{shown}\n```\n{details}{''.join(members)}"
+
+
+def _member(owner: typing.Any, name: str) -> str:
+    member = inspect.getattr_static(owner, name)
+    is_property = isinstance(member, property)
+    function = member.fget if is_property else getattr(member, "__func__", member)
+    head, details = _documented(function)
+    shown = f"{name}: {_returned(function)}" if is_property else _definition(function)
+    return f"\n### `{owner.__name__}.{name}`\n{head}```python\n{shown}\n```\n{details}"
+
+
+def _function(function: typing.Any) -> str:
+    """Its description, its signature, and the list that follows the description as it is."""
+    head, details = _documented(function)
+    return f"\n## `{function.__module__}.{function.__name__}`\n{head}```python\n{_definition(function)}\n```\n{details}"
+
+
+def _documented(documented: typing.Any) -> tuple[str, str]:
+    """The first paragraph of a docstring, and the rest as it is."""
+    summary, _, rest = inspect.cleandoc(documented.__doc__ or "").partition("\n\n")
+    return f"\n{summary}\n\n", f"\n```text\n{rest.strip()}\n```\n" if rest.strip() else ""
+
+
+def _definition(function: typing.Any) -> str:
+    """The signature, one parameter per line; the first one of a method is left out."""
+    parameters = [p for p in inspect.signature(function).parameters.values() if p.name not in ("self", "cls")]
+    lines = [f"    {_parameter(parameter)}," for parameter in parameters]
+    keyword_only = [p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters]
     if any(keyword_only):
         lines.insert(keyword_only.index(True), "    *,")
     # The default of a callback is a function, whose text has an address.
-    arguments = re.sub(r"<function .* at 0x\w+>", "...", "\n".join(lines)).replace("'", '"')
-    returned = str(signature.return_annotation).strip("'") if isinstance(signature.return_annotation, str) else ""
-    returned = returned or inspect.formatannotation(signature.return_annotation)
-    summary, _, rest = inspect.cleandoc(function.__doc__ or "").partition("\n\n")
-    details = f"\n```text\n{rest.strip()}\n```\n" if rest.strip() else ""
-    head = f"\n## `mcti.steps.{name}.{function.__name__}`\n\n{summary}\n"
-    return f"{head}\n```python\ndef {function.__name__}(\n{arguments}\n) -> {returned}\n```\n{details}"
+    arguments = re.sub(r"<function .* at 0x\w+>", "...", "\n".join(lines))
+    arguments = f"\n{arguments}\n" if arguments else ""
+    return f"def {function.__name__}({arguments}) -> {_returned(function)}"
+
+
+def _parameter(parameter: inspect.Parameter) -> str:
+    """A parameter with its annotation and its default; a settings object with its own defaults is `Name()`."""
+    default, empty = parameter.default, inspect.Parameter.empty
+    bare = str(parameter.replace(annotation=empty, default=empty))
+    annotation = "" if parameter.annotation is empty else f": {_annotation(parameter.annotation)}"
+    if isinstance(default, BaseModel) and default == type(default)():
+        return f"{bare}{annotation} = {type(default).__name__}()"
+    return f"{bare}{annotation}" + ("" if default is empty else f" = {default!r}").replace("'", '"')
+
+
+def _returned(function: typing.Any) -> str:
+    return _annotation(inspect.signature(function).return_annotation)
+
+
+def _annotation(annotation: typing.Any) -> str:
+    return annotation.strip("'\"") if isinstance(annotation, str) else inspect.formatannotation(annotation)
 
 
 def cohort_page() -> str:

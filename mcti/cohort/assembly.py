@@ -9,20 +9,22 @@ import numpy as np
 import pandas as pd
 
 from mcti import storage
-from mcti.cohort import labels
+from mcti.cohort import competing, labels, left_truncation
 from mcti.cohort.raw_tables import Matrix, RawTable, check_duplicate_columns
-from mcti.cohort.tables import PATIENTS, SLIDES, Cohort, CohortInfo, ExcludedPatient, covariates
+from mcti.cohort.tables import PATIENT_COLUMNS, PATIENTS, SLIDES, Cohort, CohortInfo, ExcludedPatient, covariates
 from mcti.errors import DataError, UsageError, did_you_mean
 from mcti.params import IngestParams
 from mcti.storage import Location
 
 NO_FOLLOWUP = "no follow-up"
+NO_ENTRY = "no time of entry"
+LATE_ENTRY = "follow-up ends before or at the entry"
 NO_SUBTYPE = "no subtype"
 NO_GENES = "no genes"
 NO_SLIDES = "no slides"
 REDACTED = "redacted by the source"
 CONTRADICTORY = "contradictory status and dates"
-PATIENT_REASONS = (NO_FOLLOWUP, NO_SUBTYPE, NO_GENES, NO_SLIDES, REDACTED, CONTRADICTORY)
+PATIENT_REASONS = (NO_FOLLOWUP, NO_ENTRY, LATE_ENTRY, NO_SUBTYPE, NO_GENES, NO_SLIDES, REDACTED, CONTRADICTORY)
 """Reasons for which patients of the clinical table are excluded; other reasons concern samples and other tables."""
 
 NOT_CLINICAL = "in the expression table, not in the clinical table"
@@ -64,9 +66,11 @@ def assemble(raw: RawCohort, params: IngestParams) -> Cohort:
     excluded_ids = {patient.patient_id for patient in excluded}
     is_included = ~clinical["patient_id"].isin(excluded_ids)
     patients = clinical[is_included].sort_values("patient_id", ignore_index=True)
+    patients, no_competing_events = competing.without_empty_column(patients, raw.clinical.where)
+    left_truncation.check_no_competing_events(patients, raw.clinical.where)
     if patients.empty:
         raise DataError("no patient remains", raw.clinical.where, _count_reasons(excluded))
-    return _cohort(patients, expression, slides, excluded, raw, params)
+    return _cohort(patients, expression, slides, excluded, raw, params, no_competing_events)
 
 
 def _cohort(
@@ -76,6 +80,7 @@ def _cohort(
     excluded: list[ExcludedPatient],
     raw: RawCohort,
     params: IngestParams,
+    more_warnings: list[str],
 ) -> Cohort:
     ids = set(patients["patient_id"])
     genes = expression[expression.index.isin(ids)].sort_index()
@@ -87,6 +92,8 @@ def _cohort(
         "events": int(patients["event"].sum()),
         "genes": genes.shape[1],
         "slides": len(included_slides),
+        **competing.counts(patients),
+        **left_truncation.counts(patients),
     }
     info = CohortInfo(
         name=params.name,
@@ -97,8 +104,9 @@ def _cohort(
         covariates=tuple(covariates(patients)),
         sources={},
         attrition=tuple(sorted(excluded, key=lambda patient: (patient.patient_id, patient.reason))),
-        warnings=tuple(_warnings(raw, patients)),
+        warnings=(*_warnings(raw, patients), *more_warnings),
         event_confirmed=params.event_confirmed,
+        median_late_entry=left_truncation.median_late_entry(patients),
         ordered_levels=dict(params.ordered_levels),
     )
     return Cohort(patients, genes, included_slides, info)
@@ -108,6 +116,7 @@ def _warnings(raw: RawCohort, patients: pd.DataFrame) -> list[str]:
     return [
         *_mixed_id_warnings(raw.clinical),
         *_missing_age_warnings(patients, raw.clinical.where),
+        *left_truncation.warnings(patients, raw.clinical.where),
         *raw.clinical.warnings,
         *raw.expression.warnings,
         *(raw.slides.warnings if raw.slides else []),
@@ -128,10 +137,11 @@ def _patients(table: RawTable, params: IngestParams, time_unit: str) -> pd.DataF
         "is_female": labels.flags(table, "is_female", "write 1 (female) or 0 (male), or leave the cell empty"),
         "subtype": labels.texts(table, "subtype"),
         "time_months": labels.times(table, "time_months", time_unit),
-        "event": labels.events(table, "event", params.event_values),
+        **competing.outcome(table, params.event_values),
     }
-    schema = {column.name for column in PATIENTS}
-    names = [str(name) for name in table.frame.columns if name not in schema]
+    if "entry_months" in table.frame.columns:
+        columns["entry_months"] = labels.times(table, "entry_months", time_unit)
+    names = [str(name) for name in table.frame.columns if name not in PATIENT_COLUMNS]
     _check_categories(params, names)
     return pd.DataFrame({**columns, **{name: _covariate(table, name, params) for name in names}})
 
@@ -295,6 +305,7 @@ def _exclusions(
     ids = clinical["patient_id"]
     reasons = [
         (NO_FOLLOWUP, clinical["time_months"].isna() | clinical["event"].isna() | (clinical["time_months"] == 0)),
+        *_entry_reasons(clinical),
         (NO_SUBTYPE, clinical["subtype"].isna()),
     ]
     if params.missing_modality == "drop":
@@ -310,6 +321,14 @@ def _exclusions(
     if slides is not None:
         unmatched += [(p, NOT_CLINICAL_SLIDE) for p in slides["patient_id"].unique() if p not in clinical_ids]
     return [ExcludedPatient(patient_id=p, reason=reason) for p, reason in [*first_reason.items(), *unmatched]]
+
+
+def _entry_reasons(clinical: pd.DataFrame) -> "list[tuple[str, pd.Series[bool]]]":
+    """Reasons of patients who were never at risk under observation, or of whom this is not known."""
+    if "entry_months" not in clinical:
+        return []
+    entry = clinical["entry_months"]
+    return [(NO_ENTRY, entry.isna()), (LATE_ENTRY, entry >= clinical["time_months"])]
 
 
 def _count_reasons(excluded: list[ExcludedPatient]) -> str:

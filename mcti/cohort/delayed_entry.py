@@ -1,7 +1,7 @@
 """Columns with the time at which a patient came under observation (delayed entry, left truncation).
 
-Every estimate counts a patient at risk from the origin of the times. Patients who had the event before their entry are
-in no table, so survival is overestimated where entries are later than the origin.
+Without such a column every estimate counts a patient at risk from the origin of the times. Patients who had the event
+before their entry are in no table, so survival is overestimated where entries are later than the origin.
 """
 
 import re
@@ -38,10 +38,13 @@ def entry_times(cells: "pd.Series[str]") -> FloatArray | None:
     return values if are_intervals and not are_years else None
 
 
-def warnings(frame: pd.DataFrame, where: str) -> list[str]:
-    """A warning for each column of entries, with the number and the median of those after the origin."""
-    texts = []
-    for column in map(str, frame.columns):
+def warnings(frame: pd.DataFrame, where: str, used: str | None = None) -> list[str]:
+    """A warning for each column of entries, with the number and the median of those after the origin.
+
+    used    the column that the cohort has as `entry_months`: then there is no warning
+    """
+    texts: list[str] = []
+    for column in map(str, frame.columns if used is None else ()):
         entries = entry_times(frame[column]) if is_entry_name(column) else None
         if entries is not None:
             texts.append(_warning(where, column, entries, len(frame)))
@@ -53,7 +56,7 @@ def _warning(where: str, column: str, entries: FloatArray, patients: int) -> str
     median = f"median {np.median(after_origin):.4g} in the unit of the column"
     counts = f"{len(after_origin)} of {patients} patients after the origin, {median}"
     return (
-        f"{where}: column {column!r} appears to be the time of entry under observation ({counts}); mcti has no left "
-        "truncation and counts every patient at risk from the origin, so that survival is overestimated: give "
-        "follow-up times from the entry (docs/cohort.md, Delayed entry)"
+        f"{where}: column {column!r} appears to be the time of entry under observation ({counts}), and is not "
+        "used: every patient counts as at risk from the origin, so that survival is overestimated; set "
+        f"ingest.columns: {{entry_months: {column}}} (docs/cohort.md, Delayed entry)"
     )

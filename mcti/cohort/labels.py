@@ -27,6 +27,8 @@ _DECIMAL_COMMA = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+")
 _NUMBER_WITH_DECIMALS = re.compile(r"\d+\.0+|\d(\.\d+)?[eE]\+?\d+")
 _COMPETING_VALUES = 3  # distinct values of an event column, from which one may be a competing event
 _VALUES_SHOWN = 6
+COMPETING = 2
+"""Code of a competing event among the meanings of an event column (`events`)."""
 _COMMON_EVENT_WORDS = "yes/no, alive/dead, living/deceased, true/false, 0:LIVING/1:DECEASED"
 
 
@@ -123,13 +125,13 @@ def _number_hint(column: str, text: str) -> str:
         return f"write a decimal point: {text.strip().replace('.', '').replace(',', '.')}"
     if column == "age" and _MASKED.fullmatch(text.strip()):
         return f"set a number for masked ages: ingest.age_values: {{{text.strip()!r}: YEARS}}"
-    if column == "time_months":
+    if column in ("time_months", "entry_months"):
         return "write months (days / 30.4375), leave the cell empty, or delete the row"
     return "write a number, or leave the cell empty"
 
 
 def times(table: RawTable, column: str, unit: str) -> pd.Series:
-    """Follow-up (rows,) in months from a column in `unit` (days, months, years); NaN where it is missing.
+    """Times from the origin (rows,) in months from a column in `unit` (days, months, years); NaN where it is missing.
 
     Raises DataError when a cell is not a number, is a date, or is negative.
     """
@@ -141,6 +143,8 @@ def times(table: RawTable, column: str, unit: str) -> pd.Series:
     for position in np.flatnonzero(values.to_numpy() < 0):
         text = table.frame[column].iloc[position]
         hint = "follow-up starts at diagnosis: correct the dates, or delete the row"
+        if column == "entry_months":
+            hint = "a patient under observation from the origin has the entry 0"
         raise DataError(f"time is {text}, which is negative", table.address(int(position), column), hint)
     return values * MONTHS_PER[unit]
 
@@ -167,17 +171,20 @@ def flags(table: RawTable, column: str, hint: str) -> pd.Series:
 
 
 def events(table: RawTable, column: str, words: dict[str, int]) -> pd.Series:
-    """A column of events (rows,) as nullable Int8, 1 = observed; `words` (ingest.event_values) maps words to 0 or 1.
+    """A column of events (rows,) as nullable Int8: 0 censored, 1 the event, 2 a competing event.
 
-    Words such as dead and alive are never guessed: a wrong guess would invert every survival curve.
+    Words such as dead and alive are never guessed: a wrong guess would invert every survival curve. Nor is a cell of 2:
+    it may be a competing event, or the event of a table that codes 1 and 2.
+
+    words   value -> 0, 1 or 2 (ingest.event_values)
 
     Raises
         DataError when a value is neither 0 nor 1 nor among `words`.
-        UsageError when `words` maps a word to something else than 0 or 1.
+        UsageError when `words` maps a word to something else than 0, 1 or 2.
     """
     for word, meaning in words.items():
-        if meaning not in (0, 1):
-            hint = "write 1 (the event was observed) or 0 (censored)"
+        if meaning not in (0, 1, COMPETING):
+            hint = "write 1 (the event was observed), 0 (censored) or 2 (a competing event)"
             raise UsageError(f"{word!r} is mapped to {meaning}", "ingest.event_values", hint)
     values = _FLAG_VALUES | {word.strip().casefold(): value for word, value in words.items()}
     hint = f"write 1 (observed) or 0 (censored), or map the words ({_COMMON_EVENT_WORDS}) in ingest.event_values"
@@ -193,9 +200,9 @@ def competing_hint(cells: pd.Series) -> str:
     shown = ", ".join(f"{shorten(str(value))}: {count}" for value, count in counts.head(_VALUES_SHOWN).items())
     more = ", ..." if len(counts) > _VALUES_SHOWN else ""
     return (
-        f"; {len(counts)} values ({shown}{more}): if one is a competing event, "
-        "0 censors the patient at that time (cause-specific analysis, in which 1 - S(t) is not the absolute risk), "
-        "and 1 makes it part of a composite endpoint; cumulative incidence is not supported"
+        f"; {len(counts)} values ({shown}{more}): if one is a competing event, 2 states it (cumulative incidence); 0 "
+        "would censor the patient at that time (cause-specific analysis, in which 1 - S(t) is not the absolute risk), "
+        "and 1 would make it part of a composite endpoint"
     )
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from mcti.cohort import delayed_entry
 from mcti.cohort.raw_tables import Matrix, RawTable, is_missing
-from mcti.cohort.tables import PATIENTS, ExcludedPatient
+from mcti.cohort.tables import PATIENT_COLUMNS, PATIENTS, ExcludedPatient
 from mcti.errors import DataError, UsageError, did_you_mean
 from mcti.params import IngestParams
 
@@ -33,14 +33,14 @@ _FIRST_NORMAL_TYPE = 10  # sample types 01 to 09 of a TCGA barcode are tumours
 def select_columns(table: RawTable, layout_names: Mapping[str, str], params: IngestParams) -> RawTable:
     """The canonical columns of a table under their canonical names, then the covariates that the settings name.
 
-    A column of entries under observation gives a warning (`delayed_entry`).
+    A column of entries under observation that is not used as such gives a warning (`delayed_entry`).
     layout_names    canonical name -> name in this layout; `params.columns` takes precedence
 
     Raises
         DataError when a required column, or a column that the settings name, is missing.
         UsageError when a key of `params.columns` is no canonical column.
     """
-    canonical = {column.name for column in PATIENTS}
+    canonical = set(PATIENT_COLUMNS)
     for name, source in params.columns.items():
         if name not in canonical:
             raise UsageError(f"{name!r} is not a canonical column", "ingest.columns", did_you_mean(name, canonical))
@@ -52,7 +52,7 @@ def select_columns(table: RawTable, layout_names: Mapping[str, str], params: Ing
     frame = pd.DataFrame({name: table.frame[source] for name, source in names.items()})
     for source in params.covariates or ():
         frame[source] = table.frame[source]
-    warnings = [*table.warnings, *delayed_entry.warnings(table.frame, table.where)]
+    warnings = [*table.warnings, *delayed_entry.warnings(table.frame, table.where, names.get("entry_months"))]
     return RawTable(frame, table.where, table.rows, warnings, names)
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from mcti.cohort.tables import PATIENTS, SLIDES, Cohort, CohortInfo, covariates
+from mcti.cohort import competing, left_truncation
+from mcti.cohort.tables import OPTIONAL_PATIENTS, PATIENTS, SLIDES, Cohort, CohortInfo, covariates
 from mcti.errors import DataError
 
 _SKEWED = ("counts", "tpm")  # aligned as log2(x + 1)
@@ -72,13 +73,21 @@ def align(expressions: Mapping[str, pd.DataFrame], scale: str) -> pd.DataFrame:
 def _patients(cohorts: Sequence[NamedCohort], categories: Sequence[str]) -> pd.DataFrame:
     shared = _numeric_covariates(cohorts)
     texts = [name for name in categories if _is_text(name, cohorts)]
-    names = [column.name for column in PATIENTS]
+    names = [column.name for column in PATIENTS] + _optional_columns(cohorts)
     parts = []
     for one in cohorts:
         subtype = one.name + " " + one.tables.patients["subtype"].astype(str)
-        part = one.tables.patients.assign(cohort=one.name, subtype=subtype).reindex(columns=[*names, *shared, *texts])
+        table = one.tables.patients.assign(competing=competing.flags(one.tables.patients).astype("int8"))
+        part = table.assign(cohort=one.name, subtype=subtype).reindex(columns=[*names, *shared, *texts])
         parts.append(part.astype({"age": "float64", **dict.fromkeys(shared, "float64")}))
     return pd.concat(parts).sort_values("patient_id", ignore_index=True)
+
+
+def _optional_columns(cohorts: Sequence[NamedCohort]) -> list[str]:
+    """The optional columns of the pool: competing events of any cohort, entries of all cohorts."""
+    left_truncation.check_same([(one.where, one.tables.patients) for one in cohorts])
+    present = {name for one in cohorts for name in one.tables.patients}
+    return [column.name for column in OPTIONAL_PATIENTS if column.name in present]
 
 
 def _numeric_covariates(cohorts: Sequence[NamedCohort]) -> list[str]:
@@ -109,18 +118,19 @@ def _info(
     cohorts: Sequence[NamedCohort], patients: pd.DataFrame, genes: pd.DataFrame, slides: pd.DataFrame
 ) -> CohortInfo:
     infos = [one.tables.info for one in cohorts]
-    counts = {"patients": len(patients), "events": int(patients["event"].sum())}
+    counts = {"patients": len(patients), "events": int(patients["event"].sum()), **left_truncation.counts(patients)}
     return CohortInfo(
         name="+".join(one.name for one in cohorts),
         notice="; ".join(dict.fromkeys(info.notice for info in infos if info.notice)),
         endpoint=infos[0].endpoint,
         expression_scale=infos[0].expression_scale,
-        counts=counts | {"genes": genes.shape[1], "slides": len(slides)},
+        counts=counts | {"genes": genes.shape[1], "slides": len(slides)} | competing.counts(patients),
         covariates=tuple(covariates(patients)),
         sources={one.name: one.md5 for one in cohorts},
         attrition=tuple(patient for info in infos for patient in info.attrition),
         warnings=tuple(f"{one.name}: {text}" for one in cohorts for text in one.tables.info.warnings),
         event_confirmed=all(info.event_confirmed for info in infos),
+        median_late_entry=left_truncation.median_late_entry(patients),
         ordered_levels=_ordered_levels(cohorts, patients),
     )
 

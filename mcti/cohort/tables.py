@@ -19,7 +19,7 @@ from mcti import redaction, storage
 from mcti.errors import DataError, did_you_mean
 from mcti.storage import Location
 
-ValueType = Literal["id", "text", "number", "positive", "age", "flag", "path", "md5"]
+ValueType = Literal["id", "text", "number", "positive", "not_negative", "age", "flag", "path", "md5"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,22 @@ PATIENTS = (
     ),
     ColumnSchema("event", "flag", True, True, "1 the event was observed, 0 censored at time_months"),
 )
+OPTIONAL_PATIENTS = (
+    ColumnSchema(
+        "competing", "flag", False, True, "1 a competing event ended the observation at time_months; event is then 0"
+    ),
+    ColumnSchema(
+        "entry_months",
+        "not_negative",
+        False,
+        True,
+        "entry under observation, from the origin of time_months (left truncation); a patient without one, or whose "
+        "follow-up ends before it, is excluded",
+    ),
+)
+"""Columns of patients that only some cohorts have: a table without them is written without them."""
+PATIENT_COLUMNS = tuple(column.name for column in (*PATIENTS, *OPTIONAL_PATIENTS))
+"""Names of all columns of patients that have a meaning of their own: none of them is a covariate."""
 SLIDES = (
     ColumnSchema("patient_id", "id", True, True, "a patient may have several slides"),
     ColumnSchema("slide_id", "id", True, True, "one row per slide; a file suffix such as .svs is dropped"),
@@ -74,6 +90,7 @@ ARROW_TYPES: dict[ValueType, str] = {
     "md5": "string",
     "number": "double",
     "positive": "double",
+    "not_negative": "double",
     "age": "double",
     "flag": "int8",
 }
@@ -104,7 +121,9 @@ class ExcludedPatient(BaseModel):
 class CohortInfo(BaseModel):
     """The description of a cohort (`cohort.json`).
 
-    counts      patients, events, genes, slides
+    counts      patients, events, genes, slides; competing_events where the cohort has some; late_entries (entries after
+                the origin) with entry_months
+    median_late_entry  median of the entries after the origin in months; not in the file of a cohort without any
     sources     {clinical, expression, slides: MD5 of the source file}
     attrition   excluded patients, samples and rows of other tables
     ordered_levels  levels of each ordered categorical covariate, lowest first; not in the file of a cohort without one
@@ -121,6 +140,7 @@ class CohortInfo(BaseModel):
     attrition: tuple[ExcludedPatient, ...]
     warnings: tuple[str, ...] = ()
     event_confirmed: bool = False
+    median_late_entry: float | None = Field(None, exclude_if=lambda months: months is None)
     ordered_levels: dict[str, tuple[str, ...]] = Field({}, exclude_if=lambda levels: not levels)
 
 
@@ -128,7 +148,8 @@ class CohortInfo(BaseModel):
 class Cohort:
     """The tables of a cohort in memory.
 
-    patients    columns of PATIENTS, then the covariates; one row per patient, sorted by patient_id
+    patients    columns of PATIENTS, those of OPTIONAL_PATIENTS that it has, then the covariates; one row per patient,
+                sorted by patient_id
     expression  index patient_id, one float32 column per gene, sorted by patient_id
     slides      columns of SLIDES; sorted by patient_id and slide_id
     """
@@ -141,8 +162,7 @@ class Cohort:
 
 def covariates(patients: pd.DataFrame) -> list[str]:
     """Names of the clinical covariates: every column beyond the schema."""
-    schema = {column.name for column in PATIENTS}
-    return [str(name) for name in patients.columns if name not in schema]
+    return [str(name) for name in patients.columns if name not in PATIENT_COLUMNS]
 
 
 def covariate_columns(patients: pd.DataFrame) -> dict[str, bool]:
@@ -161,20 +181,21 @@ def with_levels(patients: pd.DataFrame, ordered: Mapping[str, Sequence[str]]) ->
 
 def write(cohort: Cohort, folder: Path) -> None:
     """Write the four files of a cohort to an existing folder; the same cohort gives the same bytes."""
-    _write_parquet(cohort.patients, PATIENTS, folder / "patients.parquet")
+    optional = (column for column in OPTIONAL_PATIENTS if column.name in cohort.patients)
+    _write_parquet(cohort.patients, (*PATIENTS, *optional), folder / "patients.parquet")
     _write_parquet(cohort.slides, SLIDES, folder / "slides.parquet")
     _write_expression(cohort.expression, folder / "expression.parquet")
     storage.write_json(folder / "cohort.json", cohort.info.model_dump(mode="json"))
 
 
 def read_patients(cohort: Location) -> pd.DataFrame:
-    """The patients of a cohort folder: columns of PATIENTS, then covariates, sorted by patient_id.
+    """The patients of a cohort folder with the columns of `Cohort`, sorted by patient_id.
 
     Raises DataError when there is no such table, or `ingest` did not write it.
     """
     patients = _read_parquet(storage.join(cohort, "patients.parquet"), PATIENTS)
-    for column in ("patient_id", "time_months", "event"):
-        if patients[column].isna().any():
+    for column in ("patient_id", "time_months", "event", "competing"):
+        if column in patients and patients[column].isna().any():
             where = f"{storage.join(cohort, 'patients.parquet')}, row {int(patients[column].isna().argmax()) + 1}"
             raise DataError(f"{column} is missing", where, "write the table with mcti ingest")
     redaction.register_ids(patients["patient_id"])
@@ -257,7 +278,11 @@ def read_info(cohort: Location) -> CohortInfo:
 def render_schema() -> str:
     """The schema as Markdown, exactly as docs/cohort.md contains it."""
     parts = []
-    for title, columns in (("patients", PATIENTS), ("slides", SLIDES), ("expression", (EXPRESSION_KEY,))):
+    for title, columns in (
+        ("patients", (*PATIENTS, *OPTIONAL_PATIENTS)),
+        ("slides", SLIDES),
+        ("expression", (EXPRESSION_KEY,)),
+    ):
         parts += [
             f"### {title}",
             "",
@@ -282,6 +307,7 @@ def _type_description(column: ColumnSchema) -> str:
         "text": "text",
         "number": "number",
         "positive": "number > 0",
+        "not_negative": "number >= 0",
         "age": "number 0-120",
         "flag": "0 or 1",
         "path": "path or `s3://`",

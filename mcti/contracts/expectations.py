@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mcti.cohort.tables import ID_PATTERN, ID_RULE, PATIENTS, SLIDES
+from mcti.cohort.left_truncation import MIN_RISK_SET
+from mcti.cohort.tables import ID_PATTERN, ID_RULE, OPTIONAL_PATIENTS, PATIENTS, SLIDES
 from mcti.contracts.orientation import MIN_LOG_RATIO
 from mcti.params import ValidateParams
 from mcti.params.data import AGE_YEARS, MAX_FOLLOWUP_MONTHS
@@ -32,7 +33,7 @@ KEYS = {
 }
 """The column that identifies a failing row of each table."""
 
-_COLUMNS = {column.name for column in (*PATIENTS, *SLIDES)}
+_COLUMNS = {column.name for column in (*PATIENTS, *OPTIONAL_PATIENTS, *SLIDES)}
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,29 @@ def cohort_rules(p: ValidateParams) -> list[ExpectationRule]:
                "warning", hint=confirm),
         _range("followup_plausible", "cohort", "median_followup", p.median_followup_months,
                "the median follow-up is plausible in months", hint="set the unit in ingest.time_unit"),
+    ]  # fmt: skip
+
+
+def competing_rules() -> list[ExpectationRule]:
+    """Rules on competing events, for a cohort with this column."""
+    return [
+        _set("competing_is_flag", "patients", "competing", [0, 1], "competing is 1 (a competing event) or 0"),
+        _null("competing_without_event", "patients", "both_events", "no patient has the event and a competing one",
+              hint="run mcti ingest again: the first of the two ends the observation"),
+    ]  # fmt: skip
+
+
+def entry_rules() -> list[ExpectationRule]:
+    """Rules on the entry under observation, for a cohort with this column."""
+    return [
+        _filled("entry_filled", "patients", "entry_months"),
+        _range("entry_not_negative", "patients", "entry_months", (0, None), "entries are not before the origin",
+               strict_min=False, hint="a patient under observation from the origin has the entry 0"),
+        _range("entry_before_end", "patients", "months_at_risk", (0, None), "each follow-up ends after the entry",
+               strict_min=True, hint="run mcti ingest again: it excludes patients who were never at risk"),
+        _range("risk_set_large", "cohort", "smallest_risk_set", (MIN_RISK_SET, None),
+               "enough patients are at risk at each early event", "warning",
+               hint="curves rest on few patients there: see docs/cohort.md, Delayed entry"),
     ]  # fmt: skip
 
 
@@ -196,7 +220,8 @@ def render() -> str:
     """All expectations with their default limits as Markdown, exactly as docs/cohort.md contains them."""
     lines = ["| expectation | severity | description | hint |", "|---|---|---|---|"]
     parts = (cohort_rules, balance_rules, expression_rules, slide_rules, feature_rules)
-    for rule in (rule for part in parts for rule in part(ValidateParams())):
+    rules = [*(rule for part in parts for rule in part(ValidateParams())), *competing_rules(), *entry_rules()]
+    for rule in rules:
         description, hint = (text.replace("|", "\\|") for text in (rule.description, rule.hint))
         lines.append(f"| `{rule.id}` | {rule.severity} | {description} | {hint} |")
     return "\n".join(lines) + "\n"

@@ -19,40 +19,51 @@ class EventTable:
     censored: IntArray
 
 
-def event_table(time_months: FloatArray, event: BoolArray) -> EventTable:
-    """The event table of n patients. time_months (n,), event (n,) true where the event was observed."""
+def event_table(time_months: FloatArray, event: BoolArray, entry_months: FloatArray | None = None) -> EventTable:
+    """The event table of n patients. time_months (n,), event (n,) true where the event was observed.
+
+    entry_months    (n,) entry under observation: a patient is at risk in (entry, time]; None: from the origin
+    """
     months, position = np.unique(time_months, return_inverse=True)
     ends = np.bincount(position, minlength=len(months))  # events and censorings
     events = np.bincount(position, weights=event, minlength=len(months)).astype(np.int64)
     at_risk = ends[::-1].cumsum()[::-1]
+    if entry_months is not None:
+        at_risk = at_risk - (len(entry_months) - np.searchsorted(np.sort(entry_months), months, side="left"))
     return EventTable(months, at_risk.astype(np.int64), events, (ends - events).astype(np.int64))
 
 
-def kaplan_meier(time_months: FloatArray, event: BoolArray) -> tuple[FloatArray, FloatArray]:
+def kaplan_meier(
+    time_months: FloatArray, event: BoolArray, entry_months: FloatArray | None = None
+) -> tuple[FloatArray, FloatArray]:
     """Times (t,) and the share (t,) without event after each time; S(t) = prod over u <= t of (1 - d_u / n_u).
 
-    d_u: events at time u;  n_u: patients at risk just before u.
+    d_u: events at time u;  n_u: patients at risk just before u, from their entry_months (n,) on (None: the origin).
     Kaplan and Meier, Journal of the American Statistical Association 53 (1958) 457-481.
     """
-    table = event_table(time_months, event)
-    return table.months, np.cumprod(1 - table.events / table.at_risk, dtype=np.float64)
+    table = event_table(time_months, event, entry_months)
+    # The risk set of an event is empty only in a table that breaks the contract (entry after the end of follow-up).
+    share = np.divide(table.events, table.at_risk, out=np.zeros(len(table.months)), where=table.at_risk > 0)
+    return table.months, np.cumprod(1 - share, dtype=np.float64)
 
 
-def reverse_kaplan_meier(time_months: FloatArray, event: BoolArray) -> tuple[FloatArray, FloatArray]:
+def reverse_kaplan_meier(
+    time_months: FloatArray, event: BoolArray, entry_months: FloatArray | None = None
+) -> tuple[FloatArray, FloatArray]:
     """Times (t,) and the share (t,) of patients still followed: Kaplan-Meier with events and censorings exchanged.
 
     An event ends the observation but not the potential follow-up, so it counts as censored here.
     Schemper and Smith, Controlled Clinical Trials 17 (1996) 343-346.
     """
-    return kaplan_meier(time_months, ~event)
+    return kaplan_meier(time_months, ~event, entry_months)
 
 
-def median_followup(time_months: FloatArray, event: BoolArray) -> float:
+def median_followup(time_months: FloatArray, event: BoolArray, entry_months: FloatArray | None = None) -> float:
     """Median follow-up in months (reverse Kaplan-Meier): the first time after which at most half are still followed.
 
     NaN where the curve does not reach a half: more than half of the patients had an event late in the observation.
     """
-    months, share = reverse_kaplan_meier(time_months, event)
+    months, share = reverse_kaplan_meier(time_months, event, entry_months)
     reached = np.flatnonzero(share <= 0.5 + ROUNDING)
     return float(months[reached[0]]) if len(reached) else float("nan")
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from mcti.cohort import competing, left_truncation
 from mcti.cohort.tables import covariates
 from mcti.contracts import followup
 from mcti.contracts.expectations import SAFE_TEXT
@@ -96,6 +97,8 @@ def _tiles(ids: pd.Series, bags: pd.DataFrame) -> pd.Series:
 def _patients(data: CohortData, slides: pd.DataFrame) -> pd.DataFrame:
     table = data.patients.copy()
     ids = table["patient_id"]
+    if left_truncation.has_entries(table):
+        table["months_at_risk"] = table["time_months"] - table["entry_months"]
     folded = ids.str.strip().str.casefold()
     table["spelled_like"] = folded.where(folded.duplicated(keep=False) & ~ids.duplicated(keep=False))
     shared: dict[str, str] = {}
@@ -103,11 +106,18 @@ def _patients(data: CohortData, slides: pd.DataFrame) -> pd.DataFrame:
         shared.setdefault(first, f"{what}, with {second}")
         shared.setdefault(second, f"{what}, with {first}")
     table["shares"] = ids.map(shared)
+    table["both_events"] = _both_events(table)
     is_female = pd.Series(table["is_female"].to_numpy(dtype=np.float64, na_value=np.nan))
     table["sex_agrees"] = _agrees(_sex_score(data), is_female, ids)
     table["receptor_agrees"] = _agrees(_marker(data, RECEPTOR_GENE), _receptor(table), ids)
     table["slides"] = ids.map(slides["patient_id"].value_counts()).fillna(0).astype(np.int64)
     return table
+
+
+def _both_events(table: pd.DataFrame) -> pd.Series:
+    """What contradicts in a row (n,): an event and a competing event; None where nothing does."""
+    both = (table["event"] == 1).to_numpy() & competing.flags(table)
+    return pd.Series(["event 1, competing 1" if one else None for one in both], dtype=object)
 
 
 def _receptor(table: pd.DataFrame) -> pd.Series:
@@ -209,6 +219,15 @@ def _slides(slides: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def _entry(patients: pd.DataFrame) -> dict[str, float]:
+    """Measurements of the entry under observation; none for a cohort without this column."""
+    if not left_truncation.has_entries(patients):
+        return {}
+    late, median = left_truncation.late_entries(patients)
+    smallest = left_truncation.smallest_early_risk_set(patients)
+    return {"late_entries": late, "median_late_entry": median, "smallest_risk_set": smallest}
+
+
 def _cohort(data: CohortData, genes: pd.DataFrame, predictability: float) -> pd.DataFrame:
     """One row of measurements of the whole cohort."""
     patients = data.patients
@@ -216,25 +235,31 @@ def _cohort(data: CohortData, genes: pd.DataFrame, predictability: float) -> pd.
     event = patients["event"].to_numpy() == 1
     late, p_value = followup.lateness(time, event)
     known = np.isfinite(time)
-    oriented = orientation(time[known], event[known], data.endpoint, patients["cohort"].tolist())
+    observed = event | competing.flags(patients)
+    entry = left_truncation.entries(patients)
+    oriented = orientation(time[known], event[known], data.endpoint, patients["cohort"].tolist(), entry[known])
     row = {
         "cohort": "all patients",
         "patients": len(patients),
         "events": int(event.sum()),
+        **competing.counts(patients),
         "event_rate": float(event.mean()) if len(event) else np.nan,
-        "median_followup": followup.median_followup(time[known], event[known]) if known.any() else np.nan,
+        "median_followup": (
+            followup.median_followup(time[known], observed[known], entry[known]) if known.any() else np.nan
+        ),
         "events_later": late if p_value < 0.01 else min(late, 0.5) if np.isfinite(late) else np.nan,
         "orientation": oriented.total,
         "orientation_question": None if data.event_confirmed else oriented.question(),
         "subtypes": int(patients["subtype"].nunique()),
         "tied_share": float(patients["time_months"].value_counts(normalize=True).max()) if known.any() else np.nan,
-        "early_censored_share": float((~event & (time < EARLY_MONTHS)).mean()) if len(event) else np.nan,
+        "early_censored_share": float((~observed & (time < EARLY_MONTHS)).mean()) if len(event) else np.nan,
         "no_followup_share": data.no_followup / max(data.no_followup + len(patients), 1),
         "site_variance": float(genes["site_variance"].mean()),
         "site_predictability": predictability,
         "negative_values": int((genes["minimum"] < 0).sum()) if data.scale in {"counts", "tpm"} else 0,
         "foreign_profiles": int(genes["foreign_profiles"].max()) if len(genes) else 0,
         "genes": len(genes),
+        **_entry(patients),
     }
     return pd.DataFrame([row])
 

@@ -64,16 +64,23 @@ class Orientation:
         return f"event {result}: log likelihood ratio {self.total:+.1f} ({parts}), {MIN_LOG_RATIO:g} is needed"
 
 
-def orientation(time_months: FloatArray, event: BoolArray, endpoint: str, cohorts: Sequence[str]) -> Orientation:
+def orientation(
+    time_months: FloatArray,
+    event: BoolArray,
+    endpoint: str,
+    cohorts: Sequence[str],
+    entry_months: FloatArray | None = None,
+) -> Orientation:
     """The log likelihood ratio of the event flags as written and inverted, in its parts.
 
     time_months (n,);  event (n,) true where the flag is 1;  endpoint: a key of EVENT_SHARE;  cohorts (n,): study of
-    each patient. All parts are 0 for a table without events or without censorings.
+    each patient;  entry_months (n,): entry under observation, None: the origin. All parts are 0 for a table without
+    events or without censorings.
     """
     if event.all() or not event.any():
         return Orientation(0.0, 0.0, 0.0)
     return Orientation(_share(float(event.mean()), endpoint, cohorts), _order(time_months, event),
-                       _followup(time_months, event))  # fmt: skip
+                       _followup(time_months, event, entry_months))  # fmt: skip
 
 
 def _share(share: float, endpoint: str, cohorts: Sequence[str]) -> float:
@@ -100,9 +107,9 @@ def _order(time_months: FloatArray, event: BoolArray) -> float:
     return float(2 * (LATENESS - 0.5) * (late - 0.5) / (LATENESS_SD**2 + sampling))
 
 
-def _followup(time_months: FloatArray, event: BoolArray) -> float:
+def _followup(time_months: FloatArray, event: BoolArray, entry_months: FloatArray | None) -> float:
     """FOLLOWUP where the follow-up reaches its median and the survival does not; -FOLLOWUP in the reverse case."""
-    curves = (reverse_kaplan_meier(time_months, event), kaplan_meier(time_months, event))
+    curves = (curve(time_months, event, entry_months) for curve in (reverse_kaplan_meier, kaplan_meier))
     # Products of n factors: rounding may keep a curve that falls to exactly a half just above it.
     followed, survived = (bool(share.min() <= 0.5 + ROUNDING) for _, share in curves)
     return FOLLOWUP * (followed - survived)

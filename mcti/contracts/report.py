@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
+from mcti.cohort import competing, left_truncation
 from mcti.contracts import figures, followup
 from mcti.contracts.drift import Drift
 from mcti.contracts.suites import ExpectationResult
@@ -17,6 +18,7 @@ MAX_PSI = 0.25
 HEADLINE = {
     "patients": "patients",
     "events": "events",
+    "competing_events": "competing events",
     "event_rate": "share of events",
     "median_followup": "median follow-up, months",
     "genes": "genes",
@@ -140,9 +142,12 @@ def _figures(results: Results, tables: dict[str, pd.DataFrame]) -> list[tuple[st
     patients = tables["patients"]
     time = patients["time_months"].to_numpy(dtype=np.float64)
     event = patients["event"].to_numpy() == 1
+    observed = event | competing.flags(patients)
+    without = "without event" if (observed == event).all() else "without event and competing event"
+    entry = left_truncation.entries(patients)
     named = [
-        ("still followed", *followup.reverse_kaplan_meier(time, event)),
-        ("without event", *followup.kaplan_meier(time, event)),
+        ("still followed", *followup.reverse_kaplan_meier(time, observed, entry)),
+        (without, *followup.kaplan_meier(time, observed, entry)),
     ]
     missing = tables["columns"].sort_values(["missing_share", "column"], ascending=[False, True])
     return [

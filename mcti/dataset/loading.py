@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mcti.cohort import tables
+from mcti.cohort import left_truncation, tables
 from mcti.dataset.bag_store import BagStore
 from mcti.dataset.bags import Dataset, PatientBag
 from mcti.dataset.slide_bags import load_bag
@@ -94,6 +94,7 @@ class CohortTables:
                 quality=slides.quality,
                 slides=slides.tiles,
                 categories={name: _level(row[name]) for name in self.categories},
+                entry_months=float(row.get(left_truncation.COLUMN, 0.0)),
             )
         encoder = check_single_encoder(provenance, self.features)
         return Dataset(bags, self.genes, self.classes, encoder, self.cohort_identity, self._info.ordered_levels)

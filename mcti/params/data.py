@@ -23,6 +23,17 @@ class EndpointColumns(Params):
 
     time_months: str = Field(min_length=1, description="source column of the follow-up, in `ingest.time_unit`")
     event: str = Field(min_length=1, description="source column of the event")
+    competing: str | None = Field(
+        None,
+        min_length=1,
+        description="source column with 1 where a competing event ended the observation; null: none, or a value of the "
+        "event column that `ingest.event_values` maps to 2",
+    )
+
+    def columns(self) -> dict[str, str]:
+        """Canonical column -> source column."""
+        names = {"time_months": self.time_months, "event": self.event}
+        return names if self.competing is None else names | {"competing": self.competing}
 
 
 class IngestParams(Params):
@@ -57,7 +68,9 @@ class IngestParams(Params):
         description="source columns kept as covariates; null: every further column (canonical), none (other layouts)",
     )
     event_values: dict[str, int] = Field(
-        {}, description="values of the event column and their meaning, e.g. {dead: 1, alive: 0} or {yes: 1, no: 0}"
+        {},
+        description="values of the event column and their meaning: 1 the event, 0 censored, 2 a competing event; e.g. "
+        "{dead: 1, alive: 0}, {yes: 1, no: 0} or {relapse: 1, alive: 0, dead: 2}",
     )
     age_values: dict[str, float] = Field(
         {}, description='masked ages and the years that replace them, e.g. {">89": 90, "<18": 17}'
@@ -135,7 +148,7 @@ class IngestParams(Params):
         if self.format != "canonical":
             hint = f"remove it: format {self.format} finds the columns by `endpoint`"
             refuse("endpoints", list(self.endpoints), hint)
-        for name in ("time_months", "event"):
+        for name in ("time_months", "event", "competing"):
             if name in self.columns:
                 refuse(("columns", name), self.columns[name], "remove it: ingest.endpoints names this column")
         for column in self.outcome_columns & set(self.covariates or ()):
@@ -145,7 +158,7 @@ class IngestParams(Params):
     @property
     def outcome_columns(self) -> set[str]:
         """The source columns of all `endpoints`."""
-        return {column for one in self.endpoints.values() for column in (one.time_months, one.event)}
+        return {column for one in self.endpoints.values() for column in one.columns().values()}
 
     @model_validator(mode="after")
     def _levels_are_ordered(self) -> "IngestParams":

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 
 from mcti.cohort import delayed_entry
-from mcti.cohort.labels import competing_hint
+from mcti.cohort.labels import COMPETING, competing_hint
 from mcti.cohort.layouts import site_from_barcode
 from mcti.cohort.raw_tables import is_missing
 from mcti.errors import DataError, did_you_mean
-from mcti.project import clinical_cells, coding, column_names, endpoints
+from mcti.project import clinical_cells, coding, column_names, endpoints, entries
 from mcti.project.clinical_cells import age_questions
 from mcti.project.coding import EventCoding, Guess
 from mcti.project.endpoints import Outcome, Stated
@@ -21,6 +21,7 @@ _MIN_FILLED = 0.8
 FLAGS = {"patient_id": "--patient", "time_months": "--time", "event": "--event", "site": "--site", "age": "--age"} | {
     "is_female": "--sex",
     "subtype": "--subtype",
+    "entry_months": "--entry",
 }
 """Canonical column -> flag of `mcti init` that names its source."""
 
@@ -94,6 +95,9 @@ def propose(source: ForeignTable, answers: Answers) -> ClinicalProposal:
     outcomes = outcomes or {endpoint: Outcome(columns["time_months"], columns["event"])}
     frame, outcomes, cell_changes = _with_readable_cells(frame, columns, outcomes, source.where)
     frame, outcomes, unit, unit_changes = endpoints.one_unit(frame, outcomes, answers.time_unit)
+    frame, entry_changes, entry_questions = entries.in_unit_of_times(
+        frame, columns, outcomes[endpoint].time, unit.value, stated="entry_months" in answers.columns
+    )
     codings = {name: _events(frame, one.event, source.where, answers) for name, one in outcomes.items()}
     frame, outcomes, event_values, event_changes = endpoints.one_coding(frame, outcomes, codings)
     columns |= {"time_months": outcomes[endpoint].time, "event": outcomes[endpoint].event}
@@ -102,7 +106,16 @@ def propose(source: ForeignTable, answers: Answers) -> ClinicalProposal:
     frame, added = _with_required(frame, columns)
     covariates, read = _covariates(frame, columns, outcomes, answers)
     ages = clinical_cells.masked_ages(frame[columns["age"]]) if "age" in columns else {}
-    changes = (*changes, *cell_changes, *unit_changes, *event_changes, *sex_changes, *age_changes, *added)
+    changes = (
+        *changes,
+        *cell_changes,
+        *unit_changes,
+        *entry_changes,
+        *event_changes,
+        *sex_changes,
+        *age_changes,
+        *added,
+    )
     by_endpoint = {"time_months", "event"} if answers.has_outcomes() else set()
     return ClinicalProposal(
         columns={name: column for name, column in columns.items() if name not in {column, *by_endpoint}},
@@ -121,7 +134,8 @@ def propose(source: ForeignTable, answers: Answers) -> ClinicalProposal:
             *_sex_questions(unread_sex),
             *_unit_questions(unit, outcomes[endpoint].time),
             *age_questions(ages),
-            *delayed_entry.warnings(frame, source.where),
+            *entry_questions,
+            *delayed_entry.warnings(frame, source.where, columns.get("entry_months")),
         ),
         masked_ages=ages,
     )
@@ -174,7 +188,7 @@ def _columns(frame: pd.DataFrame, where: str, answers: Answers, outcomes: Mappin
     rest = [column for column in frame.columns if column not in used]
     if answers.endpoint:
         rest = [column for column in rest if not column_names.is_of_another(str(column), answers.endpoint)]
-    columns = column_names.guess(rest, answers.endpoint) | stated
+    columns = entries.guess(frame[rest]) | column_names.guess(rest, answers.endpoint) | stated
     for name in ("patient_id", "time_months", "event"):
         if name not in columns:
             hint = f"name it: {FLAGS[name]} COLUMN; the columns are {', '.join(map(str, frame.columns[:12]))}"
@@ -211,7 +225,7 @@ def _with_readable_cells(
     frame, sample_changes = clinical_cells.patients_of_samples(frame, patient)
     frame, joined, time_changes = _with_gdc_times(frame, outcomes)
     names = [column for one in joined.values() for column in (one.time, one.event)]
-    names += [columns[name] for name in ("age", "is_female") if name in columns]
+    names += [columns[name] for name in ("age", "is_female", "entry_months") if name in columns]
     frame, unknown_changes = clinical_cells.without_unknown(frame, list(dict.fromkeys(names)))
     for one in joined.values():
         clinical_cells.check_thousands(frame, one.time, patient, where)
@@ -276,16 +290,19 @@ def _events(frame: pd.DataFrame, column: str, where: str, answers: Answers) -> E
     events = coding.event_coding(column, frame[column])
     if answers.event_values:
         stated = {value.casefold(): meaning for value, meaning in answers.event_values.items()}
+        if set(stated.values()) == {COMPETING}:  # only the competing events are stated, the others have known words
+            stated = {**events.values, **stated}
         events = EventCoding({v: stated[v] for v in events.counts if v in stated}, events.counts,
                             tuple(v for v in events.counts if v not in stated))  # fmt: skip
     if events.unknown or not events.values:
         values = ", ".join(repr(value) for value in events.unknown[:4]) or "none"
         hint = (
-            "state the meaning of each value: --event-value dead=1 --event-value alive=0, or another column: --event; "
+            "state the meaning of each value (1 event, 0 censored, 2 competing event): --event-value dead=1 "
+            "--event-value alive=0, or another column: --event; "
         )
         hint += "an empty cell excludes the patient" + competing_hint(frame[column])
         raise DataError(f"values of unknown meaning: {values}", f"{where}, column {column}", hint)
-    if not any(events.values.values()):
+    if 1 not in events.values.values():
         hint = "name another column of events: --event, or the meaning of its values: --event-value"
         raise DataError(f"no patient has an event: {events.text()}", f"{where}, column {column}", hint)
     return events

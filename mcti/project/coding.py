@@ -114,7 +114,10 @@ def numbers(cells: "pd.Series[str]") -> FloatArray:
 
 @dataclass(frozen=True)
 class EventCoding:
-    """What each value of an event column means: {value as in the table: 0 or 1}, with counts; the unknown values."""
+    """What each value of an event column means, with counts; the unknown values.
+
+    values  {value as in the table: 0 censored, 1 the event, 2 a competing event, which only the user states}
+    """
 
     values: Mapping[str, int]
     counts: Mapping[str, int]
@@ -129,7 +132,7 @@ class EventCoding:
 
     def text(self) -> str:
         """One line for the terminal."""
-        words = {1: "observed", 0: "censored"}
+        words = {1: "observed", 0: "censored", 2: "competing event"}
         return ", ".join(f"{value} = {words[meaning]} ({self.counts[value]})" for value, meaning in self.values.items())
 
 

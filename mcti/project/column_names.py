@@ -53,7 +53,7 @@ ENDPOINTS = {"os": "OS", "dss": "DSS", "dfs": "DFI", "dfi": "DFI", "pfs": "PFI",
 UNITS = {"days": ("day", "days", "tage", "tagen"), "months": ("month", "months", "mo", "monate", "monaten")} | {
     "years": ("year", "years", "yr", "yrs", "jahre", "jahren")
 }
-_OUTCOME = re.compile(r"time|surviv|days_to|death|dead|event|status|recur|relapse|follow|progress|censor|vital")
+_OUTCOME = re.compile(r"time|surviv|days_to|death|dead|event|status|recur|relapse|follow|progress|censor|vital|compet")
 
 
 def plain(name: str) -> str:

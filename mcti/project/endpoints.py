@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from mcti.cohort.labels import MONTHS_PER
+from mcti.cohort.labels import COMPETING, MONTHS_PER
 from mcti.cohort.raw_tables import is_missing
 from mcti.errors import DataError, did_you_mean
 from mcti.project import coding, column_names
@@ -72,7 +72,7 @@ def one_unit(
         if units[name].value != unit.value:
             column = f"{name}_{unit.value}"
             factor = MONTHS_PER[units[name].value] / MONTHS_PER[unit.value]
-            frame = frame.assign(**{column: _scaled(frame[outcomes[name].time], factor)})
+            frame = frame.assign(**{column: scaled(frame[outcomes[name].time], factor)})
             changes.append(f"{column}: {outcomes[name].time} in {unit.value} (it is in {units[name].value})")
             result[name] = replace(outcomes[name], time=column)
     return frame, result, unit, tuple(changes)
@@ -88,7 +88,7 @@ def _units(frame: pd.DataFrame, outcomes: Mapping[str, Outcome]) -> dict[str, Gu
     }  # fmt: skip
 
 
-def _scaled(cells: "pd.Series[str]", factor: float) -> "pd.Series[str]":
+def scaled(cells: "pd.Series[str]", factor: float) -> "pd.Series[str]":
     """The numbers of a column times a factor; other cells as they are, so that `ingest` names them."""
     values = pd.to_numeric(cells.where(~cells.map(is_missing)), errors="coerce")
     return cells.where(values.isna(), (values * factor).map(lambda value: f"{value:.4f}"))
@@ -100,7 +100,8 @@ def one_coding(
     """One meaning of each value for all end points: `ingest.event_values` has only one.
 
     Where a value has two meanings (1 and 2 in one column, 0 and 1 in another), the columns whose coding is not 0 and 1
-    are converted. Returns the table, the columns, the values for `ingest.event_values`, and what was converted.
+    are converted to 0, 1 and 2 (a competing event). Returns the table, the columns, the values for
+    `ingest.event_values`, and what was converted.
     """
     needed = {value: meaning for one in codings.values() for value, meaning in one.needed().items()}
     if all(needed.get(value, meaning) == meaning for one in codings.values() for value, meaning in one.values.items()):
@@ -112,6 +113,7 @@ def one_coding(
             flags = {value: str(meaning) for value, meaning in one.values.items()}
             folded = frame[source].str.strip().str.casefold()
             frame = frame.assign(**{column: folded.map(flags).fillna("")})
-            changes.append(f"{column}: {source} as 1 and 0")
+            changes.append(f"{column}: {source} as {', '.join(map(str, sorted(set(one.values.values()))))}")
             result[name] = replace(outcomes[name], event=column)
-    return frame, result, {}, tuple(changes)
+    has_competing = any(COMPETING in one.values.values() for one in codings.values())
+    return frame, result, {"0": 0, "1": 1, "2": COMPETING} if has_competing else {}, tuple(changes)

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from mcti import params, storage
-from mcti.cohort import sources
+from mcti.cohort import left_truncation, sources
 from mcti.cohort.assembly import RawCohort, assemble
 from mcti.cohort.tables import Cohort
 from mcti.contracts.orientation import orientation
@@ -340,7 +340,8 @@ def _summaries(cohorts: Mapping[str, Cohort], settings: Settings) -> tuple[list[
 def _summary(cohort: Cohort, settings: Settings) -> tuple[list[str], list[str]]:
     """The size of the cohort, the excluded patients, and the question of the event flag that `validate` would raise."""
     counts = cohort.info.counts
-    parts = ", ".join(f"{counts[name]} {name}" for name in ("patients", "events", "genes", "slides"))
+    names = [name for name in ("patients", "events", "competing_events", "genes", "slides") if name in counts]
+    parts = ", ".join(f"{counts[name]} {name.replace('_', ' ')}" for name in names)
     lines = [f"cohort     {parts}; subtypes {json.dumps(_subtypes(cohort), ensure_ascii=False)}"]
     reasons = Counter(patient.reason for patient in cohort.info.attrition)
     lines += [f"excluded   {count}: {reason}" for reason, count in sorted(reasons.items())]
@@ -348,7 +349,8 @@ def _summary(cohort: Cohort, settings: Settings) -> tuple[list[str], list[str]]:
     if settings.ingest.event_confirmed:
         return lines, []
     event, months = patients["event"].to_numpy() == 1, patients["time_months"].to_numpy(float)
-    question = orientation(months, event, cohort.info.endpoint, patients["cohort"].tolist()).question()
+    question = orientation(months, event, cohort.info.endpoint, patients["cohort"].tolist(),
+                           left_truncation.entries(patients)).question()  # fmt: skip
     return lines, [f"{question}: --event-confirmed, or --event-value"] if question else []
 
 

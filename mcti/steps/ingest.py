@@ -4,6 +4,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from mcti import storage
 from mcti.params import IngestParams
 from mcti.registry.pipeline_run import tracked
@@ -16,7 +18,12 @@ if TYPE_CHECKING:
 
 
 class IngestResult(StepResult):
-    """Size of the cohort; `excluded`: {reason: number of patients, samples and rows}."""
+    """Size of the cohort; `excluded`: {reason: number of patients, samples and rows}.
+
+    competing_events    None: the source states none
+    late_entries    patients under observation only from a time after the origin, and the median of these times in
+                    months; absent for a cohort without entry_months
+    """
 
     name: str
     notice: str
@@ -26,6 +33,9 @@ class IngestResult(StepResult):
     slides: int
     excluded: dict[str, int]
     warnings: tuple[str, ...]
+    competing_events: int | None = Field(None, exclude_if=lambda count: count is None)
+    late_entries: int | None = Field(None, exclude_if=lambda value: value is None)
+    median_late_entry: float | None = Field(None, exclude_if=lambda value: value is None)
 
 
 @logged
@@ -57,5 +67,9 @@ def ingest(
 def _result(info: "CohortInfo") -> IngestResult:
     reasons = Counter(patient.reason for patient in info.attrition)
     counts = {name: info.counts[name] for name in ("patients", "events", "genes", "slides")}
+    counts |= {"competing_events": info.counts["competing_events"]} if "competing_events" in info.counts else {}
     excluded = dict(sorted(reasons.items()))
-    return IngestResult(name=info.name, notice=info.notice, excluded=excluded, warnings=info.warnings, **counts)
+    entry = {"late_entries": info.counts.get("late_entries"), "median_late_entry": info.median_late_entry}
+    return IngestResult(
+        name=info.name, notice=info.notice, excluded=excluded, warnings=info.warnings, **counts, **entry
+    )

@@ -1,39 +1,33 @@
 """monitor: whether new patients differ from the training patients, and whether the model must be trained again."""
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from mcti import storage
-from mcti.arrays import FloatArray
-from mcti.cohort import tables
-from mcti.dataset.bags import PatientBag
-from mcti.dataset.loading import load_dataset
 from mcti.errors import DataError, MctiError
-from mcti.evaluation import decay
-from mcti.evaluation.comparison import Interval, finite
-from mcti.evaluation.decay import Decay
-from mcti.model import reference_profile
-from mcti.model.trained import survival_column
-from mcti.monitoring import drift, history, monitoring_html, prometheus, rules
-from mcti.monitoring.drift import Family, MemberRisks
-from mcti.monitoring.monitoring_html import ReportHeader, Trend
-from mcti.monitoring.rules import Verdict
 from mcti.params import MonitorParams
 from mcti.progress import Progress
-from mcti.registry import ensemble_files, models, monitoring_history
-from mcti.registry.ensemble import Ensemble, assigned_member
-from mcti.registry.monitoring_history import RegisteredModel
 from mcti.registry.refusals import cache_refusals
-from mcti.steps.predict.step import expression_by_gene
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
+
+if TYPE_CHECKING:  # they import torch and pandas, which a wrong option or the first line of the log does not need
+    from mcti.arrays import FloatArray
+    from mcti.cohort.tables import CohortInfo
+    from mcti.dataset.bags import PatientBag
+    from mcti.evaluation.comparison import Interval
+    from mcti.evaluation.decay import Decay
+    from mcti.monitoring.drift import Family
+    from mcti.monitoring.monitoring_html import ReportHeader, Trend
+    from mcti.monitoring.rules import Verdict
+    from mcti.registry.ensemble import Ensemble
+    from mcti.registry.monitoring_history import RegisteredModel
 
 
 class MonitorResult(StepResult):
@@ -75,9 +69,9 @@ class MonitorResult(StepResult):
         cls,
         subject: tuple[str, str],
         counts: tuple[int, int, int],
-        verdict: Verdict,
-        families: Sequence[Family],
-        performance: Decay,
+        verdict: "Verdict",
+        families: "Sequence[Family]",
+        performance: "Decay",
         age_days: float | None,
     ) -> "MonitorResult":
         """The result of one run.
@@ -117,18 +111,16 @@ class MonitorResult(StepResult):
             **{f"uno_c.{end}": value for end, value in (self.uno_c or {}).items()},
             **{f"calibration_gap.{end}": value for end, value in (self.calibration_gap or {}).items()},
         }
-        return {
-            name: float(value) for name, value in numbers.items() if value is not None and finite(value) is not None
-        }
+        return {name: float(value) for name, value in numbers.items() if value is not None and math.isfinite(value)}
 
 
 @dataclass(frozen=True)
 class Predictions:
     """Predictions of the new patients, in order: risk (n,), S(t) {months: (n,)}; by_member: {member: risks}."""
 
-    risk: FloatArray
-    survival: Mapping[float, FloatArray]
-    by_member: Mapping[str, FloatArray]
+    risk: "FloatArray"
+    survival: "Mapping[float, FloatArray]"
+    by_member: "Mapping[str, FloatArray]"
 
 
 @logged
@@ -154,6 +146,13 @@ def monitor(
     DataError for a model without reference profiles, and for patients that do not fit the model.
     OperationalError when the registry does not respond.
     """
+    from mcti.cohort import tables
+    from mcti.dataset.loading import load_dataset
+    from mcti.model import reference_profile
+    from mcti.monitoring import drift, rules
+    from mcti.monitoring.drift import MemberRisks
+    from mcti.registry import ensemble_files, models, monitoring_history
+
     with tempfile.TemporaryDirectory(prefix="mcti-monitor-") as scratch:
         loaded = ensemble_files.load(models.fetch(model, Path(scratch, "model")))
         registered = monitoring_history.find(model, Path(scratch, "evidence"))
@@ -183,15 +182,18 @@ class _Report:
     """Everything that is written to the output folder."""
 
     result: MonitorResult
-    verdict: Verdict
-    families: tuple[Family, ...]
-    performance: Decay
+    verdict: "Verdict"
+    families: "tuple[Family, ...]"
+    performance: "Decay"
     reference_patients: int
-    cohort: tables.CohortInfo
+    cohort: "CohortInfo"
     params: MonitorParams
 
-    def write(self, out: Path, registered: RegisteredModel | None) -> None:
+    def write(self, out: Path, registered: "RegisteredModel | None") -> None:
         """Write the folder, and for a registered model log the run into its history."""
+        from mcti.monitoring import drift, monitoring_html, prometheus
+        from mcti.registry import monitoring_history
+
         numbers = self.result.numbers()
         labels = {"model": self.result.model, "version": self.result.version}
         metrics = prometheus.text(prometheus.gauges(numbers, self.verdict, self.families), labels)
@@ -207,7 +209,9 @@ class _Report:
                 tags = {"mcti.rule": self.verdict.rule}
                 monitoring_history.log(self.params.experiment, registered, numbers, tags, draft / "report.html")
 
-    def _header(self) -> ReportHeader:
+    def _header(self) -> "ReportHeader":
+        from mcti.monitoring.monitoring_html import ReportHeader
+
         performance = self.performance
         intervals = [
             ("Uno's C of the new patients", performance.uno_c),
@@ -231,7 +235,7 @@ class _Report:
         )
 
 
-def _reference_member(loaded: Ensemble, model: str) -> str:
+def _reference_member(loaded: "Ensemble", model: str) -> str:
     """The member with the most training patients, whose reference profile is used.
 
     The profile of one member, because the training parts overlap and the distribution of their union cannot be
@@ -243,7 +247,15 @@ def _reference_member(loaded: Ensemble, model: str) -> str:
     return max(loaded.reference_profiles, key=lambda name: loaded.reference_profiles[name].patients)
 
 
-def _predict(loaded: Ensemble, new: Sequence[PatientBag], genes: tuple[str, ...], progress: Progress) -> Predictions:
+def _predict(
+    loaded: "Ensemble", new: "Sequence[PatientBag]", genes: tuple[str, ...], progress: Progress
+) -> Predictions:
+    import numpy as np
+
+    from mcti.model.trained import survival_column
+    from mcti.registry.ensemble import assigned_member
+    from mcti.steps.predict.step import expression_by_gene
+
     risks, members = [], {name: [] for name in sorted(loaded.members)}  # type: tuple[list[float], dict[str, list[float]]]
     survival: dict[float, list[float]] = {months: [] for months in loaded.horizons_months}
     for done, bag in enumerate(new, start=1):
@@ -264,29 +276,42 @@ def _predict(loaded: Ensemble, new: Sequence[PatientBag], genes: tuple[str, ...]
     )
 
 
-def _registered_uno_c(evaluation: Location | None, registered: RegisteredModel | None) -> Interval | None:
+def _registered_uno_c(evaluation: Location | None, registered: "RegisteredModel | None") -> "Interval | None":
     """Uno's C of the model's evaluation with its interval; None where it is unknown."""
+    from mcti.evaluation.comparison import Interval
+
     metrics: Mapping[str, Any] = registered.metrics if registered else {}
     if evaluation is not None:
         metrics = storage.read_json(storage.join(evaluation, "metrics.json"))
     numbers = metrics.get("mcti", {}).get("uno_c")
     if numbers is None:
         return None
-    value, low, high = (np.nan if numbers[end] is None else numbers[end] for end in ("value", "low", "high"))
+    value, low, high = (math.nan if numbers[end] is None else numbers[end] for end in ("value", "low", "high"))
     return Interval(value, low, high)
 
 
 def _performance(
-    new: Sequence[PatientBag], predictions: Predictions, registered: Interval | None, params: MonitorParams
-) -> Decay:
+    new: "Sequence[PatientBag]", predictions: Predictions, registered: "Interval | None", params: MonitorParams
+) -> "Decay":
+    import numpy as np
+
+    from mcti.dataset.bags import entries
+    from mcti.evaluation import decay
+
     event = np.array([bag.event for bag in new], dtype=np.bool_)
     time = np.array([bag.time_months for bag in new], dtype=np.float64)
-    mature, event, time = decay.mature_follow_up(event, time, _entries(new, params), params.delay_months)
-    survival = {months: column[mature] for months, column in predictions.survival.items()}
-    return decay.assess(event, time, predictions.risk[mature], survival, registered, params)
+    mature, event, time = decay.mature_follow_up(event, time, _calendar_months(new, params), params.delay_months)
+    rows, entry = np.flatnonzero(mature), None
+    if (entered := entries(new)) is not None:  # the cut of the follow-up may be before the entry
+        observed = entered[rows] < time
+        rows, event, time, entry = rows[observed], event[observed], time[observed], entered[rows][observed]
+    survival = {months: column[rows] for months, column in predictions.survival.items()}
+    return decay.assess(event, time, predictions.risk[rows], survival, registered, params, entry)
 
 
-def _entries(new: Sequence[PatientBag], params: MonitorParams) -> FloatArray | None:
+def _calendar_months(new: "Sequence[PatientBag]", params: MonitorParams) -> "FloatArray | None":
+    import numpy as np
+
     if params.entry_column is None or not new:
         return None
     values = [bag.covariates.get(params.entry_column) for bag in new]
@@ -296,11 +321,14 @@ def _entries(new: Sequence[PatientBag], params: MonitorParams) -> FloatArray | N
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _ends(interval: Interval | None) -> dict[str, float | None] | None:
+def _ends(interval: "Interval | None") -> dict[str, float | None] | None:
     return None if interval is None else interval.as_dict()
 
 
-def _trends(numbers: Mapping[str, float], registered: RegisteredModel | None, params: MonitorParams) -> list[Trend]:
+def _trends(numbers: Mapping[str, float], registered: "RegisteredModel | None", params: MonitorParams) -> "list[Trend]":
+    from mcti.monitoring import history
+    from mcti.registry import monitoring_history
+
     earlier = [] if registered is None else monitoring_history.history(params.experiment, registered.name)
     dates = [datetime.fromtimestamp(run.seconds, UTC).strftime("%Y-%m-%d") for run in earlier] + ["now"]
     return history.trends(dates, [*(run.numbers for run in earlier), numbers], params)

@@ -2,14 +2,9 @@
 
 from collections import Counter
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from mcti import storage
-from mcti.cohort import folds as cohort_folds
-from mcti.cohort import leakage, tables
-from mcti.cohort.expression_blocks import ExpressionBlocks
-from mcti.cohort.reading import read_table
 from mcti.errors import DataError
 from mcti.params import SplitParams
 from mcti.progress import Progress
@@ -17,6 +12,11 @@ from mcti.registry.pipeline_run import tracked
 from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
+
+if TYPE_CHECKING:  # they import pandas, which a wrong option or the first line of the log does not need
+    import pandas as pd
+
+    from mcti.cohort.folds import Folds
 
 NO_FEATURES = "no features of a slide"
 
@@ -53,6 +53,10 @@ def split(
         DataError when the cohort cannot fill the folds, or data of a test patient are in a training part.
         UsageError when a setting that the scheme needs is missing.
     """
+    from mcti.cohort import folds as cohort_folds
+    from mcti.cohort import leakage, tables
+    from mcti.cohort.expression_blocks import ExpressionBlocks
+
     with storage.local_copy(cohort) as folder:
         patients = tables.read_patients(folder)
         excluded = _without_features(patients, features) if params.missing_modality == "drop" else []
@@ -67,10 +71,12 @@ def split(
     return result
 
 
-def _without_features(patients: pd.DataFrame, features: Location | None) -> list[str]:
+def _without_features(patients: "pd.DataFrame", features: Location | None) -> list[str]:
     """Patients without a slide with features, sorted."""
     if features is None:
         return []
+    from mcti.cohort.reading import read_table
+
     table = read_table(storage.join(features, "slides.csv"))
     table.require("patient_id", "status")
     with_features = set(table.frame["patient_id"][_has_tiles(table.frame)])
@@ -80,15 +86,17 @@ def _without_features(patients: pd.DataFrame, features: Location | None) -> list
     return without
 
 
-def _has_tiles(slides: pd.DataFrame) -> "pd.Series[bool]":
+def _has_tiles(slides: "pd.DataFrame") -> "pd.Series[bool]":
     """Which slides have features: status OK, and at least one tile where the table counts the tiles."""
+    import pandas as pd
+
     usable = slides["status"] == "OK"
     if "tiles" in slides:
         usable &= pd.to_numeric(slides["tiles"], errors="coerce") != 0
     return usable
 
 
-def _result(folds: cohort_folds.Folds, patients: pd.DataFrame, excluded: int, params: SplitParams) -> SplitResult:
+def _result(folds: "Folds", patients: "pd.DataFrame", excluded: int, params: SplitParams) -> SplitResult:
     event = dict(zip(patients["patient_id"], patients["event"], strict=True))
     tests = [folds.test_patients(number) for number in folds.numbers]
     events = [sum(int(event[patient_id]) for patient_id in part) for part in tests]

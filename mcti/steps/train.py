@@ -93,6 +93,8 @@ def train(  # noqa: PLR0913  (a step: inputs, params, out, options)
     from mcti.steps.transfer import transfer_files
     from mcti.training import devices
     from mcti.training.distributed import ranks
+    from mcti.training.folds import checkpoint_parent
+    from mcti.training.pretraining_store import release
     from mcti.training.shared_bags import shared_bags
     from mcti.training.worker_pool import Pool
 
@@ -120,6 +122,9 @@ def train(  # noqa: PLR0913  (a step: inputs, params, out, options)
         summaries = pool.map(jobs, progress)
     result = _result(summaries, jobs[0].params)
     if process.first:
+        if by_cohort or (params.sources and params.fine_tuning != "none"):
+            needed = [] if refit else [f"fold_{number}" for number in split.numbers]
+            release(checkpoint_parent(Path(out)), [one.name for one in splits], needed)
         _remove_leftovers(Path(out), keep=None if fold is not None or refit else numbers)
         result.save(Path(out), "refit.json" if refit else "result.json")
         training_runs.log_in_task([Path(out) / one.name for one in splits])

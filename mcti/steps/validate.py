@@ -3,15 +3,9 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from mcti import redaction, storage
-from mcti.cohort import leakage, tables
-from mcti.cohort.assembly import NO_FOLLOWUP, PATIENT_REASONS
-from mcti.cohort.expression_blocks import ExpressionBlocks
-from mcti.contracts import drift, expectations, measurements, report, suites
-from mcti.contracts.expression import Expression
 from mcti.errors import DataError, OperationalError
 from mcti.params import ValidateParams
 from mcti.progress import Progress
@@ -21,7 +15,17 @@ from mcti.steps.result import StepResult
 from mcti.steps.task_log import logged
 from mcti.storage import Location
 
-PASSES = leakage.PASSES + 2  # over the expression: equal profiles, genes, site predictability
+if TYPE_CHECKING:  # they import pandas, which a wrong option or the first line of the log does not need
+    import pandas as pd
+
+    from mcti.cohort.expression_blocks import ExpressionBlocks
+    from mcti.cohort.tables import CohortInfo
+    from mcti.contracts import drift, report
+    from mcti.contracts.expectations import ExpectationRule
+    from mcti.contracts.measurements import CohortData
+    from mcti.contracts.suites import ExpectationResult
+
+OWN_PASSES = 2  # over the expression: genes, site predictability; those for equal profiles come before them
 
 
 class ValidateResult(StepResult):
@@ -55,12 +59,16 @@ def validate(
             raised; an MLflow run where a tracking server is set (a warning where it does not answer)
     Raises  DataError when a critical expectation does not hold, with its first rows and the path of the report
     """
+    from mcti.cohort import leakage, tables
+    from mcti.cohort.expression_blocks import ExpressionBlocks
+    from mcti.contracts import measurements, report, suites
+
     with storage.local_copy(cohort) as folder:
-        info, blocks = tables.read_info(folder), ExpressionBlocks(folder, PASSES, progress)
+        info, blocks = tables.read_info(folder), ExpressionBlocks(folder, leakage.PASSES + OWN_PASSES, progress)
         data = _cohort_data(folder, info, blocks)
         measured = measurements.measure(data)
         blocks.close()
-        outcomes = suites.run(measured, _rules(params))
+        outcomes = suites.run(measured, _rules(params, data.patients))
         results, profile = _results(info, data, measured, outcomes, storage.tree_md5(folder), params)
     with storage.replacing(out) as draft:
         draft.mkdir()
@@ -83,7 +91,12 @@ def _log_to_mlflow(out: Path, params: ValidateParams) -> tuple[str | None, tuple
         return None, (f"not logged to MLflow: {error}",)
 
 
-def _cohort_data(folder: Path, info: tables.CohortInfo, blocks: ExpressionBlocks) -> measurements.CohortData:
+def _cohort_data(folder: Path, info: "CohortInfo", blocks: "ExpressionBlocks") -> "CohortData":
+    from mcti.cohort import leakage, tables
+    from mcti.cohort.assembly import NO_FOLLOWUP
+    from mcti.contracts import measurements
+    from mcti.contracts.expression import Expression
+
     genes = tables.gene_names(folder)
     markers = [gene for gene in measurements.MARKERS if gene in set(genes)]
     slides = tables.read_slides(folder)
@@ -102,24 +115,32 @@ def _cohort_data(folder: Path, info: tables.CohortInfo, blocks: ExpressionBlocks
     )
 
 
-def _rules(params: ValidateParams) -> list[expectations.ExpectationRule]:
+def _rules(params: ValidateParams, patients: "pd.DataFrame") -> "list[ExpectationRule]":
+    from mcti.cohort import left_truncation
+    from mcti.contracts import expectations
+
     parts = [
         expectations.cohort_rules,
         expectations.balance_rules,
         expectations.expression_rules,
         expectations.slide_rules,
     ]
-    return [rule for part in parts for rule in part(params)]
+    entry = expectations.entry_rules() if left_truncation.has_entries(patients) else []
+    competing = expectations.competing_rules() if "competing" in patients else []
+    return [*(rule for part in parts for rule in part(params)), *competing, *entry]
 
 
 def _results(
-    info: tables.CohortInfo,
-    data: measurements.CohortData,
-    tables_by_name: dict[str, pd.DataFrame],
-    outcomes: list[suites.ExpectationResult],
+    info: "CohortInfo",
+    data: "CohortData",
+    tables_by_name: "dict[str, pd.DataFrame]",
+    outcomes: "list[ExpectationResult]",
     md5: str,
     params: ValidateParams,
-) -> tuple[report.Results, drift.DataProfile]:
+) -> "tuple[report.Results, drift.DataProfile]":
+    from mcti.cohort.assembly import PATIENT_REASONS
+    from mcti.contracts import drift, report
+
     measured = tables_by_name["cohort"].iloc[0].drop(["cohort", "orientation_question"]).astype(float)
     numbers = {str(name): float(f"{value:.9g}") for name, value in measured.items() if value == value}
     numbers["slides"] = float(len(data.slides))
@@ -144,8 +165,10 @@ def _results(
     return results, profile
 
 
-def _attrition(info: tables.CohortInfo) -> dict[str, tuple[str, ...]]:
+def _attrition(info: "CohortInfo") -> dict[str, tuple[str, ...]]:
     """Excluded patients of the clinical table by reason."""
+    from mcti.cohort.assembly import PATIENT_REASONS
+
     excluded = [(x.reason, x.patient_id) for x in info.attrition if x.reason in PATIENT_REASONS]
     redaction.register_ids(patient for _, patient in excluded)
     return by_reason((reason, redaction.redact_id(patient)) for reason, patient in excluded)
@@ -159,11 +182,11 @@ def by_reason(excluded: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]
     return {reason: tuple(sorted(names)) for reason, names in sorted(grouped.items())}
 
 
-def _check_contract(results: report.Results, out: Path) -> None:
+def _check_contract(results: "report.Results", out: Path) -> None:
     raise_first_failure(results.expectations, f"{results.name}, see {out / 'report.html'}")
 
 
-def raise_first_failure(results: Iterable[suites.ExpectationResult], where: str) -> None:
+def raise_first_failure(results: "Iterable[ExpectationResult]", where: str) -> None:
     """Refuse data that violate a critical expectation.
 
     Raises DataError with the first such expectation, its first rows and the number of the others.
@@ -177,7 +200,7 @@ def raise_first_failure(results: Iterable[suites.ExpectationResult], where: str)
         raise DataError(what, where, first.hint)
 
 
-def _result(results: report.Results, run_id: str | None, warnings: tuple[str, ...]) -> ValidateResult:
+def _result(results: "report.Results", run_id: str | None, warnings: tuple[str, ...]) -> ValidateResult:
     return ValidateResult(
         name=results.name,
         notice=results.notice,

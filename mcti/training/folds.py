@@ -100,10 +100,14 @@ def _checkpoint_folder(out: Path, split: FoldSplit, identity: Mapping[str, Any])
     A task that Kubernetes retries starts in an empty folder: MCTI_CHECKPOINTS names one that outlives the pod. Each
     pipeline run (MCTI_RUN) and each identity has its own folder below it, so that no two tasks share one.
     """
+    persistent = bool(os.environ.get("MCTI_CHECKPOINTS"))
+    return checkpoint_parent(out) / (storage.text_md5(storage.to_json(identity)) if persistent else split.name)
+
+
+def checkpoint_parent(out: Path) -> Path:
+    """The folder that contains those of the checkpoints of all folds of a run."""
     persistent = os.environ.get("MCTI_CHECKPOINTS")
-    if not persistent:
-        return out / ".work" / split.name
-    return Path(persistent) / (os.environ.get("MCTI_RUN") or "no-run") / storage.text_md5(storage.to_json(identity))
+    return Path(persistent) / (os.environ.get("MCTI_RUN") or "no-run") if persistent else out / ".work"
 
 
 def prepare(

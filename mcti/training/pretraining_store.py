@@ -3,8 +3,10 @@
 import contextlib
 import fcntl
 import hashlib
+import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from mcti import storage
@@ -37,6 +39,37 @@ def pretrained(
         _last.clear()
         _last[key] = result
     return _last[key]
+
+
+def release(parent: Path, finished: Collection[str], needed: Collection[str]) -> None:
+    """Delete the stored pretrainings of a run when the last fold that may read them is finished.
+
+    parent    folder of the checkpoints of all folds of the run
+    finished  names of the folds that this call trained
+    needed    names of all folds that read the pretrainings; those of other tasks left a mark when they finished
+
+    A pretraining that another process uses is kept.
+    """
+    marks = parent / "finished"
+    marks.mkdir(parents=True, exist_ok=True)
+    for name in finished:
+        (marks / name).touch()
+    if not set(needed) <= {mark.name for mark in marks.iterdir()}:
+        return
+    for folder in parent.glob("pretraining_*"):
+        _delete_unless_used(folder)
+    shutil.rmtree(marks, ignore_errors=True)
+    with contextlib.suppress(OSError):  # it has checkpoints of another task
+        parent.rmdir()
+
+
+def _delete_unless_used(folder: Path) -> None:
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def pretraining_identity(task: PretrainingTask) -> dict[str, Any]:

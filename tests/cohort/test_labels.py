@@ -23,11 +23,11 @@ def test_flags_and_events_are_zero_one_or_missing():
     assert labels.events(table("Dead", "0"), "x", {"dead": 1}).tolist() == [1, 0]
     with pytest.raises(DataError, match="'Dead', neither 0 nor 1"):
         labels.events(table("Dead"), "x", {})
-    with pytest.raises(UsageError, match="mapped to 2"):
-        labels.events(table("Dead"), "x", {"dead": 2})
+    with pytest.raises(UsageError, match=r"mapped to 3 .*2 \(a competing event\)"):
+        labels.events(table("Dead"), "x", {"dead": 3})
 
 
-def test_a_third_event_value_is_refused_with_counts_and_both_meanings():
+def test_a_third_event_value_is_refused_with_counts_and_its_three_meanings():
     cells = ("0", "1", "2", "2", " Other cause", "0", "")
     with pytest.raises(DataError, match=r"'2', neither 0 nor 1") as refused:
         labels.events(table(*cells), "x", {"other cause": 0})
@@ -35,8 +35,11 @@ def test_a_third_event_value_is_refused_with_counts_and_both_meanings():
     assert "4 values (0: 2, 1: 1, 2: 2, other cause: 1)" in message
     assert "not the absolute risk" in message
     assert "composite endpoint" in message
+    assert "2 states it" in message
     stated = labels.events(table(*cells), "x", {"2": 0, "other cause": 1})
     assert stated.fillna(-1).tolist() == [0, 1, 0, 0, 1, 0, -1]
+    competing = labels.events(table(*cells), "x", {"2": 2, "other cause": 2})
+    assert competing.fillna(-1).tolist() == [0, 1, 2, 2, 2, 0, -1]
 
 
 def test_two_event_values_have_no_hint_on_competing_events():

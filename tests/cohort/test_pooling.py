@@ -52,6 +52,18 @@ def test_a_covariate_is_kept_where_it_is_numeric_in_every_cohort_that_has_it(tmp
     assert by_cohort.apply(lambda values: values.isna().all()).to_dict() == {"one": False, "other": True}
 
 
+def test_a_cohort_without_competing_events_has_none_in_the_pool(tmp_path):
+    one = named(tmp_path, "one", "A")
+    table = named(tmp_path, "other", "B").tables.patients
+    other = named(tmp_path / "2", "other", "B", patients=table.assign(competing=(1 - table["event"]).astype("int8")))
+    assert "competing" not in pool([one]).patients
+    pooled = pool([one, other])
+    by_cohort = pooled.patients.groupby("cohort")["competing"].sum()
+    assert by_cohort.to_dict() == {"one": 0, "other": int((table["event"] == 0).sum())}
+    assert pooled.info.counts["competing_events"] == int((table["event"] == 0).sum())
+    assert pooled.patients["competing"].dtype == "int8"
+
+
 @pytest.mark.parametrize(
     ("name", "prefix", "message"),
     [("one", "B", "the cohort name 'one' is also in"), ("other", "A", "patient 'A-000' is also in")],

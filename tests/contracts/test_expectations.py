@@ -318,6 +318,36 @@ def test_every_expectation_has_a_mutation_and_there_are_sixty():
     assert len({rule.id for rule in RULES}) == len(RULES)
 
 
+def with_competing_events(data):
+    """The later half of the censored patients had a competing event."""
+    late = (data.patients["event"] == 0) & (data.patients["time_months"] > data.patients["time_months"].median())
+    return replace(data, patients=data.patients.assign(competing=late.astype("int8")))
+
+
+def test_the_rules_on_competing_events_fail_for_their_mutations_and_hold_else():
+    rules = expectations.competing_rules()
+    data = with_competing_events(factories.good())
+    wrong = {
+        "competing_is_flag": data.patients.assign(competing=2 * data.patients["competing"]),
+        "competing_without_event": data.patients.assign(event=np.int8(1)),
+    }
+    assert set(wrong) == {rule.id for rule in rules}
+    assert all(result.passed for result in suites.run(measurements.measure(data), rules))
+    for name, patients in wrong.items():
+        results = suites.run(measurements.measure(replace(data, patients=patients)), rules)
+        assert [result.id for result in results if not result.passed] == [name]
+
+
+def test_a_competing_event_ends_the_observation_but_not_the_follow_up():
+    """As an event it is censored in the reverse Kaplan-Meier curve; a censored patient shortens the follow-up."""
+    data = factories.good()
+    plain, competing = (measurements.measure(one)["cohort"].iloc[0] for one in (data, with_competing_events(data)))
+    assert "competing_events" not in plain
+    assert competing["competing_events"] > 10
+    assert not competing["median_followup"] < plain["median_followup"]
+    assert competing["early_censored_share"] <= plain["early_censored_share"]
+
+
 def test_no_expectation_fails_in_resamples_of_a_valid_cohort():
     """Four resamples; benchmarks/contracts_false_alarms.py runs two hundred."""
     base = factories.good(1, patients=400)

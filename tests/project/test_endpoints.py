@@ -69,6 +69,18 @@ def test_words_of_two_columns_are_one_mapping():
     assert (frame is table, changes) == (True, ())
 
 
+def test_a_competing_event_keeps_its_code_where_columns_are_converted():
+    table = text(status=["1", "2", "2"], cause=["0", "1", "2"])
+    outcomes = {"OS": Outcome("t", "status"), "DSS": Outcome("t", "cause")}
+    codings = {"OS": coding.event_coding("status", table["status"])}
+    codings["DSS"] = coding.EventCoding({"0": 0, "1": 1, "2": 2}, {"0": 1, "1": 1, "2": 1}, ())
+    frame, result, values, changes = endpoints.one_coding(table, outcomes, codings)
+    assert frame[result["OS"].event].tolist() == ["0", "1", "1"]
+    assert frame[result["DSS"].event].tolist() == ["0", "1", "2"]
+    assert values == {"0": 0, "1": 1, "2": 2}
+    assert changes == ("OS_observed: status as 0, 1", "DSS_observed: cause as 0, 1, 2")
+
+
 @pytest.mark.parametrize("other", [["1", "2", ""], ["2", "1", "NA"]])
 def test_a_value_with_two_meanings_is_converted(other):
     table = text(status=other, relapse=["0", "1", "1"], censored=["0", "1", "0"])

@@ -250,8 +250,34 @@ def test_event_words_are_read_only_with_a_setting(frames, tmp_path):
     refused(paths, tmp_path, "event is 'alive'")
     result = run(paths, tmp_path / "out", PARAMS.model_copy(update={"event_values": {"dead": 1, "alive": 0}}))
     assert result.events == 14
-    with pytest.raises(UsageError, match="'dead' is mapped to 2"):
-        run(paths, tmp_path / "bad", PARAMS.model_copy(update={"event_values": {"dead": 2}}))
+    with pytest.raises(UsageError, match="'dead' is mapped to 3"):
+        run(paths, tmp_path / "bad", PARAMS.model_copy(update={"event_values": {"dead": 3}}))
+
+
+def test_competing_events_are_a_column_and_a_count_only_where_the_source_has_some(frames, tmp_path):
+    """By a value of the event column or by a column: the same cohort; without any: the cohort as before."""
+    plain = cases.write_sources(frames, tmp_path / "plain")
+    run(plain, tmp_path / "one")
+    assert "competing" not in tables.read_patients(tmp_path / "one")
+    assert "competing" not in (tmp_path / "one/cohort.json").read_text()
+    event = frames["clinical"]["event"]
+    competing = ((event == 0) & (np.arange(40) % 2 == 0)).astype(int)
+    by_value = frames | {"clinical": frames["clinical"].assign(event=event + 2 * competing)}
+    values = PARAMS.model_copy(update={"event_values": {"2": 2}})
+    first = run(cases.write_sources(by_value, tmp_path / "value"), tmp_path / "two", values)
+    assert (first.events, first.competing_events) == (14, int(competing.sum()))
+    by_column = frames | {"clinical": frames["clinical"].assign(competing=competing)}
+    paths = cases.write_sources(by_column, tmp_path / "column")
+    assert run(paths, tmp_path / "three") == first
+    assert (tmp_path / "two/patients.parquet").read_bytes() == (tmp_path / "three/patients.parquet").read_bytes()
+    patients, info = tables.read_patients(tmp_path / "two"), tables.read_info(tmp_path / "two")
+    assert patients["competing"].tolist() == competing.tolist()
+    assert patients["event"].tolist() == event.tolist()
+    assert (tables.covariates(patients), info.counts["competing_events"]) == ([], int(competing.sum()))
+    none = run(plain, tmp_path / "four", values)
+    assert none.competing_events is None
+    assert "no patient has a competing event" in none.warnings[0]
+    assert (tmp_path / "four/patients.parquet").read_bytes() == (tmp_path / "one/patients.parquet").read_bytes()
 
 
 def test_excluded_patients_are_listed_with_the_reason(frames, tmp_path):

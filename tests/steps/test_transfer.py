@@ -21,6 +21,7 @@ from mcti.steps.predict.step import predict
 from mcti.steps.search import step, study_setup
 from mcti.steps.train import train
 from mcti.training import folds as training
+from mcti.training import pretraining_store
 from tests.training import factories
 
 
@@ -96,6 +97,27 @@ def test_a_moved_source_trains_nothing_again_and_a_changed_one_does(world, sourc
     tables.write(tables.Cohort(*parts), cohort)
     train(*world, settings(sources=[elsewhere]), out)
     assert weights_inode(out) != before
+
+
+@pytest.mark.parametrize("volume", ["volume", ""])
+def test_the_pretraining_is_deleted_when_the_last_fold_is_finished(world, source, tmp_path, monkeypatch, volume):
+    """Each fold in a task of its own: the first one keeps the pretraining for the other one."""
+    pretraining_store._last.clear()
+    out, chosen = tmp_path / "out", settings(sources=[source], fine_tuning="full", cox_weight=0.5)
+    if volume:
+        monkeypatch.setenv("MCTI_CHECKPOINTS", str(tmp_path / volume))
+        monkeypatch.setenv("MCTI_RUN", "run-1")
+    parent = tmp_path / volume / "run-1" if volume else out / ".work"
+    train(*world, chosen, out, fold=1)
+    assert [path.name.split("_")[0] for path in sorted(parent.iterdir())] == ["finished", "pretraining"]
+    train(*world, chosen, out, fold=0)
+    assert not parent.exists()
+
+
+def test_the_folds_of_one_task_leave_no_pretraining(world, source, tmp_path, monkeypatch):
+    monkeypatch.setenv("MCTI_CHECKPOINTS", str(tmp_path / "volume"))
+    train(*world, settings(sources=[source], fine_tuning="full"), tmp_path / "out")
+    assert not any((tmp_path / "volume").iterdir())
 
 
 def test_a_refused_source_leaves_nothing_behind(world, tmp_path):

@@ -20,6 +20,8 @@ UNIT_RATIO = 5.0
 """Ratio of two medians from which a covariate without overlap of its values is taken to have another unit."""
 MAX_SHIFTED_GENES = 0.5
 """With a larger share of genes whose median is outside the development's range, the scale is another one."""
+MAX_FOLLOWUP_RATIO = 10.0
+"""With a larger ratio of the two medians of time_months, one of them is in another unit, as for `train.sources`."""
 _NO_UNIT = ("age", "is_female")  # their ranges are checked for every patient (mcti/model/clinical.py)
 
 
@@ -48,11 +50,17 @@ def check_unseen(patients: Sequence[str], used: Mapping[str, frozenset[str]]) ->
 
 
 def compare(
-    record: Mapping[str, Any], info: CohortInfo, patients: pd.DataFrame, genes: pd.DataFrame, ensemble: Ensemble
+    record: Mapping[str, Any],
+    info: CohortInfo,
+    patients: pd.DataFrame,
+    genes: pd.DataFrame,
+    ensemble: Ensemble,
+    median_months: float,
 ) -> list[ComparedItem]:
     """What was compared of the development cohort and of this one; the rows of the report.
 
     record  entry `cohort` of model.json;  genes (n, G) expression
+    median_months  of time_months in the development
 
     Raises DataError for the first thing that cannot be compared: it names both values.
     """
@@ -65,7 +73,7 @@ def compare(
         _equal("expression scale", record.get("expression_scale"), info.expression_scale),
         _genes(ensemble, shared, genes.shape[1]),
         _gene_values(genes[shared], profile.families.get("genes", {})),
-        _follow_up(patients),
+        _follow_up(patients, median_months),
         _subtypes(ensemble, patients),
         *_covariates(ensemble, patients, profile),
     ]
@@ -121,12 +129,17 @@ def _gene_values(genes: pd.DataFrame, profiles: Mapping[str, ColumnProfile]) -> 
     return ComparedItem("expression values", "range of the central quantiles", "median of each gene", verdict)
 
 
-def _follow_up(patients: pd.DataFrame) -> ComparedItem:
-    longest = float(patients["time_months"].max())
+def _follow_up(patients: pd.DataFrame, development: float) -> ComparedItem:
+    """Refuse times in another unit than months; development: the median of its times in months."""
+    longest, median = (float(getattr(patients["time_months"], name)()) for name in ("max", "median"))
+    hint = "ingest it with the unit of its times (ingest.time_unit)"
     if longest > MAX_FOLLOWUP_MONTHS:
-        what = f"time_months reaches {longest:.6g}, more than {MAX_FOLLOWUP_MONTHS:g}"
-        raise DataError(what, "the cohort", "ingest it with the unit of its times (ingest.time_unit)")
-    return ComparedItem("follow-up", "months", f"months, up to {longest:.4g}", "same unit")
+        raise DataError(f"time_months reaches {longest:.6g}, more than {MAX_FOLLOWUP_MONTHS:g}", "the cohort", hint)
+    if median > 0 and max(development / median, median / development) > MAX_FOLLOWUP_RATIO:
+        what = f"the median of time_months is {median:.4g}, that of the development {development:.4g}"
+        raise DataError(f"{what}: the unit is another one", "the cohort", hint)
+    validation = f"median {median:.4g} months, up to {longest:.4g}"
+    return ComparedItem("follow-up", f"median {development:.4g} months", validation, "same unit")
 
 
 def subtypes_left_out(ensemble: Ensemble, patients: pd.DataFrame) -> str:

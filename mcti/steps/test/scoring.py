@@ -1,5 +1,6 @@
 """Scores of a model on a cohort that it never saw, with its development and the baselines fitted there."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,6 +68,17 @@ class Subject:
         recalibrated_on = recalibrated_ensemble.recalibrated_on(self.folder)
         return {"development": frozenset(self.ensemble.assigned).union(*trained), "recalibration": recalibrated_on}
 
+    def median_months(self) -> float:
+        """Median of time_months of the development (months); without its evaluation that of the edges of its time bins.
+
+        The edges are quantiles of the times of the events, so that their median is about the median time of an event.
+        """
+        known = self.development.median_time()
+        if math.isfinite(known):
+            return known
+        edges = [edge for member in self.ensemble.members.values() for edge in member.fitted.edges[1:-1]]
+        return float(np.median(edges))
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -89,7 +101,9 @@ def predict_cohort(
     """
     tables, info = CohortTables.read(cohort, features), cohort_tables.read_info(cohort)
     comparability.check_unseen(list(tables.patients["patient_id"].astype(str)), subject.used_patients())
-    items = comparability.compare(subject.record, info, tables.patients, tables.expression, subject.ensemble)
+    items = comparability.compare(
+        subject.record, info, tables.patients, tables.expression, subject.ensemble, subject.median_months()
+    )
     horizons, known = np.array(sorted(params.horizons_months)), KnownPatients.of(subject.development.predictions)
     predicted = prediction.predict(subject.ensemble, tables, horizons, params.risk_groups, known, progress)
     return Trial(cohort, tables, info, items, params, predicted)
@@ -106,9 +120,7 @@ class BeforeRecalibration:
 def one_fold(patients: pd.DataFrame) -> Outcomes:
     """The patients (one row each) as one test part; its censoring weights come from the same patients."""
     ids = list(patients["patient_id"])
-    whole = Outcomes.from_folds(patients, {0: ([], ids)})
-    fold = replace(whole.folds[0], train_event=whole.event, train_time=whole.time_months)
-    return replace(whole, folds=(fold,))
+    return Outcomes.from_folds(patients, {0: ([], ids)}).with_weights_of_all()
 
 
 def score(
@@ -191,7 +203,7 @@ def _summary(
     before: BeforeRecalibration | None,
 ) -> ExternalSummary:
     info = trial.info
-    event = patients["event"].to_numpy(dtype=np.int64) == 1
+    outcomes = one_fold(patients)
     return ExternalSummary(
         model=subject.name,
         version=subject.version,
@@ -200,13 +212,13 @@ def _summary(
         endpoint=info.endpoint,
         development=str(subject.record.get("name", "")),
         patients=len(patients),
-        events=int(event.sum()),
-        follow_up=median_follow_up(event, patients["time_months"].to_numpy(dtype=np.float64)),
+        events=int(outcomes.event.sum()),
+        follow_up=median_follow_up(outcomes.event, outcomes.time_months, outcomes.entry_months),
         excluded=dict(Counter(predicted.excluded.values())),
         excluded_at_ingest=len(info.attrition),
         out_of_distribution=predicted.out_of_distribution,
         predictors=", ".join([f"{len(subject.ensemble.genes)} genes", *subject.ensemble.covariates]),
         slides=trial.tables.features is not None,
         recalibration="" if before is None else before.fit,
-        time_ratio=float(patients["time_months"].median()) / subject.development.median_time(),
+        time_ratio=float(patients["time_months"].median()) / subject.median_months(),
     )

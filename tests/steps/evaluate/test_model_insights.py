@@ -16,7 +16,8 @@ from mcti.cohort.folds import read_folds
 from mcti.evaluation import metrics
 from mcti.params import EvaluateParams
 from mcti.steps.evaluate import model_insights
-from mcti.steps.evaluate.step import evaluate, split_outcomes
+from mcti.steps.evaluate.evaluation import split_outcomes
+from mcti.steps.evaluate.step import evaluate
 from mcti.steps.train import train
 from tests.slides.conftest import write_tiff
 from tests.training import factories

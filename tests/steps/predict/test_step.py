@@ -204,10 +204,9 @@ def assert_cut(table, limit, near=0.02):
 
 @pytest.mark.slow
 def test_one_process_or_several_one_patient_or_many_give_the_same_bits(world, tmp_path, monkeypatch):
-    from mcti.steps.predict import step as step
 
     root, cohort, features = world
-    monkeypatch.setattr(step, "PATIENTS_PER_JOB", 7)
+    monkeypatch.setattr("mcti.steps.predict.batch.PATIENTS_PER_JOB", 7)
     for workers in (1, 2):
         params = PredictParams(workers=workers)
         predict(str(root / "models"), cohort, features, params, tmp_path / f"{workers}.csv")
@@ -236,7 +235,7 @@ def test_the_tables_are_read_once_for_any_number_of_jobs(world, tmp_path, monkey
     from mcti.dataset import new_patients as steps
 
     read = []
-    monkeypatch.setattr("mcti.steps.predict.step.PATIENTS_PER_JOB", 4)
+    monkeypatch.setattr("mcti.steps.predict.batch.PATIENTS_PER_JOB", 4)
     monkeypatch.setattr(steps, "_expression", lambda folder, before=steps._expression: read.append(1) or before(folder))
     one = PredictParams(workers=1)
     predict(

@@ -12,7 +12,7 @@ from mcti.evaluation import summary_text
 from mcti.params import TrainParams
 from mcti.steps.evaluate import search_use
 from mcti.steps.evaluate.comparators import check_training
-from mcti.steps.evaluate.step import split_outcomes
+from mcti.steps.evaluate.evaluation import split_outcomes
 from mcti.steps.search.best_settings import BestSettings
 from mcti.steps.train import train
 from tests.training import factories

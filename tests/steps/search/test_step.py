@@ -9,8 +9,8 @@ from mcti.dataset.splits import FoldSplit
 from mcti.errors import DataError, UsageError
 from mcti.params import SearchParams
 from mcti.steps import train as training_step
+from mcti.steps.search import searches, study_setup
 from mcti.steps.search import step as step
-from mcti.steps.search import study_setup
 from mcti.steps.search.best_settings import override
 from tests.training import factories
 from tests.training.postgres import Server
@@ -264,7 +264,7 @@ def test_the_rate_of_a_nested_search_excludes_what_each_of_its_searches_restored
     """The first search restored 10 of 12 inner folds, the second none: 3 were trained by this process."""
     reports, restored = [], {}
     for done, fold in enumerate((0, 1)):
-        report = step._FoldProgress(lambda *words: reports.append(words), done, 2, fold, restored)
+        report = searches._FoldProgress(lambda *words: reports.append(words), done, 2, fold, restored)
         report(12 if fold == 0 else 1, 12, "inner folds", "best C 0.600", 10 if fold == 0 else 0)
     assert [(words[0], words[1], words[4]) for words in reports] == [(12, 24, 10), (13, 24, 10)]
     assert reports[-1][3] == "outer fold 1, best C 0.600"

@@ -296,6 +296,29 @@ def test_no_shared_gene_is_refused(world, tmp_path):
     refused(world, tmp_path, cohort, features, "the cohort has none of the 5 genes of the model")
 
 
+@pytest.mark.parametrize("evaluation", ["with", "without"])
+@pytest.mark.parametrize("factor", [30.0, 1 / 12])
+def test_times_in_days_or_years_are_refused(world, tmp_path, factor, evaluation):
+    """Days or years in place of months; without an evaluation the edges of the time bins are compared with."""
+
+    def convert(whole):
+        whole.patients["time_months"] = (whole.patients["time_months"] * factor).clip(upper=1100.0)
+
+    cohort, features = changed(world, tmp_path, convert)
+    median = f"{read(cohort).patients['time_months'].median():.4g}"
+    options = {} if evaluation == "with" else {"evaluation": None}
+    with pytest.raises(DataError, match=f"median of time_months is {median}, that of the development") as caught:
+        validate(world, cohort, features, tmp_path / "out", **options)
+    assert "ingest.time_unit" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_times_in_weeks_are_a_warning(world, tmp_path):
+    cohort, features = changed(world, tmp_path, scaled("time_months", 30.4 / 7 * 1.2))
+    result = validate(world, cohort, features, tmp_path / "out")
+    assert any("times that of the development: check the unit" in warning for warning in result.warnings)
+
+
 def test_a_covariate_of_another_unit_is_refused(world, tmp_path):
     cohort, features = changed(world, tmp_path, scaled("size_cm", 10))
     refused(world, tmp_path, cohort, features, "the median of size_cm is .*, that of the development .* do not overlap")

@@ -1,0 +1,105 @@
+"""The work of the step `explain` (mcti/steps/explain/step.py), which imports this module when it runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from mcti import storage
+from mcti.cohort import tables
+from mcti.dataset import new_patients as new_patient_folder
+from mcti.dataset.bags import Dataset
+from mcti.dataset.loading import load_dataset
+from mcti.errors import DataError, did_you_mean
+from mcti.explanation import gene_sets as gene_set_files
+from mcti.params import ExplainParams, ExtractParams
+from mcti.progress import Progress
+from mcti.registry import ensemble_files, models
+from mcti.registry.ensemble import Ensemble
+from mcti.steps.explain.case import explain_patient
+from mcti.steps.explain.files import ExplanationFiles
+from mcti.steps.explain.step import ExplainResult
+from mcti.steps.extract import extract
+from mcti.storage import Location
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The patients to explain, and the name and notice of their cohort for the pages."""
+
+    data: Dataset
+    name: str
+    notice: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The patients to explain, as the arguments of `explain` name them; either `cohort` or `new_patients` is set."""
+
+    cohort: Location | None
+    features: Location | None
+    new_patients: Location | None
+    patient_ids: Sequence[str]
+    extraction: ExtractParams
+    age_values: Mapping[str, float]
+    category_values: Mapping[str, new_patient_folder.Replaced]
+
+    def read(self, ensemble: Ensemble, scratch: Path, progress: Progress) -> _Source:
+        """The patients with their features, which are extracted to `scratch` where a folder of slides has none."""
+        if self.new_patients is None:
+            return _read_cohort(str(self.cohort), self.features, self.patient_ids)
+        folder = Path(self.new_patients)
+        features = new_patient_folder.feature_folder(
+            folder, scratch, lambda slides, out: extract(slides, self.extraction, out, progress=progress)
+        )
+        cells = {name: self.category_values.get(name, {}) for name in ensemble.levels}
+        return _read_new_patients(folder, features, self.patient_ids, self.age_values, cells)
+
+
+def run(
+    model: str, patients: Selection, params: ExplainParams, out: Path, gene_sets: Location | None, progress: Progress
+) -> ExplainResult:
+    """Explain the selected patients; files, result and errors of `explain`."""
+    with TemporaryDirectory(prefix="mcti-explain-") as scratch:
+        ensemble = ensemble_files.load(models.fetch(model, Path(scratch, "model")))
+        sets = {} if gene_sets is None else gene_set_files.read_gmt(gene_sets, ensemble.genes)
+        source = patients.read(ensemble, Path(scratch, "features"), progress)
+        ensemble.check_features(source.data.provenance, str(patients.features))
+        bags, gaps = source.data.bags, []
+        with storage.replacing(out) as draft:
+            files = ExplanationFiles(draft, ensemble.genes, sets, params.group_genes, source.name, source.notice)
+            for done, patient in enumerate(sorted(bags), start=1):
+                explained = explain_patient(ensemble, bags[patient], source.data.genes, params)
+                files.add(explained)
+                gaps.append((abs(explained.numbers["gap"]), explained.gap_share))
+                progress(done, len(bags), "patients")
+            files.close()
+            return ExplainResult(
+                patients=len(gaps),
+                steps=params.steps,
+                largest_gap=max(gap for gap, _ in gaps),
+                largest_gap_share=max(share for _, share in gaps),
+                gene_sets=len(sets),
+                slides_without_coordinates=files.slides_without_coordinates,
+                model_digest=ensemble.digest,
+            ).save(draft)
+
+
+def _read_cohort(cohort: Location, features: Location | None, patient_ids: Sequence[str]) -> _Source:
+    info = tables.read_info(cohort)
+    return _Source(load_dataset(cohort, features, patients=patient_ids), info.name, info.notice)
+
+
+def _read_new_patients(
+    folder: Path,
+    features: Location | None,
+    patient_ids: Sequence[str],
+    age_values: Mapping[str, float],
+    category_values: Mapping[str, new_patient_folder.Replaced],
+) -> _Source:
+    known = new_patient_folder.patient_ids(folder)
+    for patient in patient_ids:
+        if patient not in known:
+            raise DataError(f"patient {patient!r} does not exist", str(folder), did_you_mean(patient, known))
+    table = new_patient_folder.NewPatientTables.read(folder, features, age_values, category_values)
+    return _Source(table.load(sorted(patient_ids) or known), folder.name, "")
