@@ -11,6 +11,7 @@ import pandas as pd
 
 from mcti import storage
 from mcti.arrays import FloatArray
+from mcti.cohort import competing
 from mcti.cohort import tables as cohort_tables
 from mcti.cohort.tables import CohortInfo
 from mcti.dataset.loading import CohortTables
@@ -206,6 +207,7 @@ def _summary(
 ) -> ExternalSummary:
     info = trial.info
     event = patients["event"].to_numpy(dtype=np.int64) == 1
+    had_competing = competing.flags(patients)
     return ExternalSummary(
         model=subject.name,
         version=subject.version,
@@ -215,7 +217,8 @@ def _summary(
         development=str(subject.record.get("name", "")),
         patients=len(patients),
         events=int(event.sum()),
-        follow_up=median_follow_up(event, patients["time_months"].to_numpy(dtype=np.float64)),
+        follow_up=median_follow_up(event | had_competing, patients["time_months"].to_numpy(dtype=np.float64)),
+        competing_events=int(had_competing.sum()),
         excluded=dict(Counter(predicted.excluded.values())),
         excluded_at_ingest=len(info.attrition),
         out_of_distribution=predicted.out_of_distribution,
