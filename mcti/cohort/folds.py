@@ -96,8 +96,8 @@ def assign_folds(patients: pd.DataFrame, params: SplitParams) -> Folds:
 def assign_stratified(patients: pd.DataFrame, folds: int, seed: list[int]) -> IntArray:
     """The fold of each patient (n,): patients, events and events of each subtype differ by at most one between folds.
 
-    Patients are sorted by event (censored, event, competing event), subtype and quarter of follow-up, shuffled within each stratum, and assigned to the
-    folds in turn.
+    Patients are sorted by event (censored, event, competing event), subtype and quarter of follow-up, shuffled within
+    each stratum, and assigned to the folds in turn.
 
     Raises DataError when there are fewer patients, or fewer events, than folds.
     """

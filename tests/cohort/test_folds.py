@@ -26,7 +26,7 @@ def test_stratified_folds_differ_by_at_most_one_in_patients_events_and_events_of
 
 
 def test_stratified_folds_also_balance_competing_events():
-    frame = cases.patient_table(3)
+    frame = patient_table(3)
     censored = np.flatnonzero(frame["event"] == 0)
     frame["competing"] = np.isin(np.arange(len(frame)), censored[::3]).astype("int8")
     counts = frame["competing"].groupby(folds.assign_stratified(frame, 5, [3])).sum()
