@@ -72,6 +72,7 @@ def run(  # noqa: PLR0913  (the arguments of the step)
     horizons = np.array(sorted(params.horizons_months))
     comparator_models.check_training(models, outcomes)
     mcti = predictions.read_models(models, outcomes, horizons)
+    single = modalities.read(models, outcomes, horizons)
     networks = comparator_models.read(comparators, outcomes, horizons, (MCTI_KEY, *PARTS, *params.baselines))
     inputs = baseline_fits.read_inputs(cohort, features, patients)
     fitted = baseline_fits.fit_baselines(inputs, outcomes, params, progress)
@@ -86,7 +87,7 @@ def run(  # noqa: PLR0913  (the arguments of the step)
     numbers = replace(
         numbers,
         competing={} if incidence is None else incidence.numbers,
-        regimes=modalities.compare(models, patients, outcomes, mcti, params),
+        regimes=modalities.compare(single, patients, outcomes, mcti, params),
         recalibration=recalibration.compare(models, outcomes, mcti, numbers.horizons, params),
         attribution={} if shares is None else shares.as_dict(),
         search=_search(models, split),
