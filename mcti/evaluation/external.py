@@ -10,9 +10,8 @@ import pandas as pd
 from mcti.arrays import IntArray
 from mcti.evaluation import case_mix
 from mcti.evaluation.case_mix import LINEAR_PREDICTOR, CaseMix, Membership
-from mcti.evaluation.curves import KaplanMeier
 from mcti.evaluation.outcomes import Outcomes
-from mcti.evaluation.risk_groups import NAMES, RiskGroups, log_rank
+from mcti.evaluation.risk_groups import NAMES, RiskGroups, curves_of, log_rank
 from mcti.evaluation.scores import MCTI_KEY, Scores
 from mcti.evaluation.summary_text import MIN_CLAIM_EVENTS, SLOPE_LIMITS, competing_sentence
 from mcti.evaluation.transportability import Decomposition
@@ -104,10 +103,7 @@ def compare_case_mix(development: CaseMix | None, validation: CaseMix) -> CaseMi
 
 def risk_groups_of(outcomes: Outcomes, group: IntArray, groups: int) -> RiskGroups:
     """Given risk groups (m,), 0 = lowest, with their Kaplan-Meier curves and the log-rank test."""
-    event, time = outcomes.event[outcomes.patient], outcomes.time_months[outcomes.patient]
-    curves = tuple(
-        KaplanMeier.fit(event[group == g], time[group == g]) if (group == g).any() else None for g in range(groups)
-    )
+    curves = curves_of(outcomes, group, groups)
     return RiskGroups(group, NAMES[groups], curves, log_rank(outcomes, group))
 
 

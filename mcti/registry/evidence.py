@@ -181,7 +181,9 @@ def _regimes(folders: list[Path], reports: Path) -> "pd.DataFrame | None":
         return None
     import pandas as pd
 
-    outcome = read_predictions(reports / "predictions.csv")[["patient_id", "fold", "time_months", "event"]]
+    outcome = read_predictions(reports / "predictions.csv")
+    columns = ["patient_id", "fold", "time_months", "event", "entry_months"]
+    outcome = outcome[[name for name in columns if name in outcome]]
     return pd.concat([read_predictions(file) for file in files]).merge(outcome, on=["patient_id", "fold"])
 
 

@@ -121,9 +121,7 @@ class BeforeRecalibration:
 def one_fold(patients: pd.DataFrame) -> Outcomes:
     """The patients (one row each) as one test part; its censoring weights come from the same patients."""
     ids = list(patients["patient_id"])
-    whole = Outcomes.from_folds(patients, {0: ([], ids)})
-    fold = replace(whole.folds[0], train_event=whole.event, train_time=whole.time_months)
-    return replace(whole, folds=(fold,))
+    return Outcomes.from_folds(patients, {0: ([], ids)}).with_weights_of_all()
 
 
 def score(
@@ -206,8 +204,7 @@ def _summary(
     before: BeforeRecalibration | None,
 ) -> ExternalSummary:
     info = trial.info
-    event = patients["event"].to_numpy(dtype=np.int64) == 1
-    had_competing = competing.flags(patients)
+    outcomes, had_competing = one_fold(patients), competing.flags(patients)
     return ExternalSummary(
         model=subject.name,
         version=subject.version,
@@ -216,8 +213,8 @@ def _summary(
         endpoint=info.endpoint,
         development=str(subject.record.get("name", "")),
         patients=len(patients),
-        events=int(event.sum()),
-        follow_up=median_follow_up(event | had_competing, patients["time_months"].to_numpy(dtype=np.float64)),
+        events=int(outcomes.event.sum()),
+        follow_up=median_follow_up(outcomes.event | had_competing, outcomes.time_months, outcomes.entry_months),
         competing_events=int(had_competing.sum()),
         excluded=dict(Counter(predicted.excluded.values())),
         excluded_at_ingest=len(info.attrition),
