@@ -35,6 +35,6 @@ def score(
     had_competing = competing_events.flags(patients)
     if not had_competing.any() or not len(horizons):
         return None
-    left_truncation.refuse(patients, "the cohort", "the cumulative incidence with competing events")
+    left_truncation.check_no_competing_events(patients, "the cohort")
     tested = CompetingOutcomes.of(outcomes, had_competing)
     return competing_scores.score(tested, models, inputs, groups, horizons, params)

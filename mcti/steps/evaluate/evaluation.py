@@ -9,7 +9,7 @@ import pandas as pd
 
 from mcti import redaction, storage
 from mcti.arrays import BoolArray, FloatArray
-from mcti.cohort import competing, left_truncation, tables
+from mcti.cohort import competing, tables
 from mcti.cohort import folds as cohort_folds
 from mcti.cohort.folds import Folds
 from mcti.cohort.tables import ExcludedPatient
@@ -66,7 +66,6 @@ def run(  # noqa: PLR0913  (the arguments of the step)
 ) -> EvaluateResult:
     """The work of the step: arguments, files and errors of `evaluate` (mcti/steps/evaluate/step.py)."""
     cohort_patients, split = tables.read_patients(cohort), cohort_folds.read_folds(folds)
-    left_truncation.refuse(cohort_patients, str(cohort), "mcti evaluate")
     patients = patients_in_folds(cohort_patients, split)
     outcomes = split_outcomes(patients, split)
     horizons = np.array(sorted(params.horizons_months))
@@ -197,7 +196,7 @@ def _cohort_summary(
         endpoint=info.endpoint,
         patients=len(event),
         events=int(event.sum()),
-        follow_up=median_follow_up(event | had_competing[outcomes.tested], time),
+        follow_up=median_follow_up(event | had_competing[outcomes.tested], time, outcomes.entries(outcomes.tested)),
         competing_events=int(had_competing[outcomes.tested].sum()),
         predictors=", ".join([genes, "age", "sex", "subtype", *info.covariates]),
         excluded=flow.counts(removed),
