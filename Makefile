@@ -98,11 +98,11 @@ stack: $(INSTALLED)  ## start S3 and MLflow on this machine
 
 lock: $(INSTALLED)  ## resolve requirements.lock again from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UV_ARGS) --custom-compile-command "make lock" \
-		$$(sed -n 's/^# not locked, since torch brings its own: //p' pyproject.toml | tr ' ' '\n' | sed 's/^/--no-emit-package /') \
+		$$(sed -n 's/^# not locked, since [^:]*: //p' pyproject.toml | tr ' ' '\n' | sed 's/^/--no-emit-package /') \
 		--extra local --extra pipelines --extra lite0 --extra dev pyproject.toml -o requirements.lock
 
 	printf 'kfp\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UV_ARGS) --custom-compile-command "make lock" \
-		$$(sed -n 's/^# not locked, since torch brings its own: //p; s/^# not in the image, since only the kfp client needs it: //p' pyproject.toml \
+		$$(sed -n 's/^# not locked, since [^:]*: //p; s/^# not in the image, since only the kfp client needs it: //p' pyproject.toml \
 			| tr ' ' '\n' | sed 's/^/--no-emit-package /') \
 		--constraints requirements.lock pyproject.toml - -o requirements-runtime.lock
 	sed -n 's/^\([a-z0-9][^ ]*==[^\\]*[^\\ ]\) *\\$$/\1/p' requirements.lock > mcti/diagnosis/locked.txt

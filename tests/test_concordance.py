@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sksurv.metrics import concordance_index_censored
 
-from mcti.concordance import harrell_c
+from mcti.concordance import harrell_c, orderable
+from tests import left_truncated as lt
 
 
 @pytest.mark.parametrize("patients", [7, 60, 1500])  # 1500: more events than one block has
@@ -26,3 +27,9 @@ def test_c_of_three_patients():
 def test_c_is_undefined_without_a_pair_that_can_be_ordered():
     assert np.isnan(harrell_c(np.array([False, False]), np.array([1.0, 2.0]), np.array([0.0, 1.0])))
     assert np.isnan(harrell_c(np.array([True, True]), np.array([2.0, 2.0]), np.array([0.0, 1.0])))
+
+
+def test_pairs_with_late_entry_are_those_of_r():
+    """R survival 3.5-3, concordance(Surv(entry, time, event) ~ x): 30 of 40 pairs (tests/left_truncated.py)."""
+    assert harrell_c(lt.EVENT, lt.TIME, lt.X, lt.ENTRY) == pytest.approx(lt.CONCORDANCE)
+    assert orderable(lt.TIME[lt.EVENT], lt.TIME, lt.EVENT, lt.ENTRY).sum() == 40

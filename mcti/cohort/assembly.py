@@ -67,6 +67,7 @@ def assemble(raw: RawCohort, params: IngestParams) -> Cohort:
     is_included = ~clinical["patient_id"].isin(excluded_ids)
     patients = clinical[is_included].sort_values("patient_id", ignore_index=True)
     patients, no_competing_events = competing.without_empty_column(patients, raw.clinical.where)
+    left_truncation.check_no_competing_events(patients, raw.clinical.where)
     if patients.empty:
         raise DataError("no patient remains", raw.clinical.where, _count_reasons(excluded))
     return _cohort(patients, expression, slides, excluded, raw, params, no_competing_events)

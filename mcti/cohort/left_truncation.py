@@ -77,14 +77,14 @@ def warnings(patients: pd.DataFrame, where: str) -> list[str]:
     ]
 
 
-def refuse(patients: pd.DataFrame, where: str, step: str) -> None:
-    """Stop a step whose estimates count every patient at risk from the origin.
+def check_no_competing_events(patients: pd.DataFrame, where: str) -> None:
+    """Check that a cohort with late entry has no competing events.
 
-    Raises DataError when the cohort has the column.
+    Raises DataError when it has both: the cumulative incidence of competing events has no left truncation here.
     """
-    if has_entries(patients):
-        hint = "give time_months from the entry, and leave out entry_months (docs/cohort.md, Delayed entry)"
-        raise DataError(f"{step} does not support left truncation (column {COLUMN})", where, hint)
+    if has_entries(patients) and "competing" in patients:
+        hint = "write 0 (censored) for competing events, or leave out the entry (docs/cohort.md, Delayed entry)"
+        raise DataError(f"competing events together with late entry ({COLUMN}) are not supported", where, hint)
 
 
 def check_same(cohorts: Sequence[tuple[str, pd.DataFrame]]) -> None:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mcti.arrays import FloatArray
 from mcti.errors import DataError
 from mcti.model.categories import Category, ClinicalInput, CovariateValue
 from mcti.model.trained import check_bag, covariate_row
@@ -55,6 +56,7 @@ class PatientBag:
     categories  categorical clinical covariates by name: the level as text, None where missing
     quality     quality figures of the slides by name, as extraction counted them; no network reads them
     slides      the slides in the order of their rows in `patches`; their counts add up to N
+    entry_months    entry under observation, from the origin of time_months (left truncation)
     """
 
     patient_id: str
@@ -67,6 +69,7 @@ class PatientBag:
     quality: Mapping[str, float] = field(default_factory=dict)
     slides: tuple[SlideTiles, ...] = ()
     categories: Mapping[str, str | None] = field(default_factory=dict)
+    entry_months: float = 0.0
 
     @property
     def clinical(self) -> dict[str, CovariateValue]:
@@ -190,6 +193,12 @@ def check_training_part(bags: Sequence[PatientBag], classes: Sequence[str], wher
             raise DataError("an infinite expression value", f"{where}, patient {bag.patient_id}", hint)
 
 
+def entries(bags: Sequence[PatientBag]) -> FloatArray | None:
+    """Entries under observation (n,) in months; None where all patients are observed from the origin."""
+    months = np.array([bag.entry_months for bag in bags], dtype=np.float64)
+    return months if months.any() else None
+
+
 def covariate_table(bags: Sequence[PatientBag], inputs: Sequence[ClinicalInput]) -> Tensor:
     """(b, V) raw covariates in the order of `input_columns(inputs)`, NaN where missing or unseen in training.
 
@@ -206,6 +215,8 @@ def digest(bags: Sequence[PatientBag], covariates: Sequence[str] = ()) -> str:
     total = hashlib.md5(usedforsecurity=False)
     for bag in bags:
         total.update(f"{bag.patient_id}\0{bag.time_months!r}\0{bag.event}\0{bag.subtype}\0".encode())
+        if bag.entry_months:  # the digest of a cohort without late entry does not change
+            total.update(f"entry {bag.entry_months!r}\0".encode())
         for values in (bag.patches, bag.genes):
             if values is not None:
                 total.update(f"{tuple(values.shape)}".encode())

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from mcti.dataset.bags import PatientBag, covariate_table
+from mcti.dataset.bags import PatientBag, covariate_table, entries
 from mcti.dataset.sampling import draw_patches
 from mcti.dataset.time_bins import bin_index
 from mcti.model.categories import ClinicalInput
@@ -23,6 +23,7 @@ class Batch:
     patches (b, N, D) standardised, 0 where padded; mask (b, N) True on real rows; genes (b, G) standardised;
     bins (b,) the time bin; times (b,) months; events (b,) bool; subtypes (b,);
     slides_present, genes_present (b,) bool; covariates (b, V) standardised, NaN where missing, None: none are read
+    entries (b,) months of entry under observation, None: all patients are observed from the origin
     """
 
     patient_ids: tuple[str, ...]
@@ -36,6 +37,7 @@ class Batch:
     slides_present: Tensor
     genes_present: Tensor
     covariates: Tensor | None
+    entries: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
@@ -77,6 +79,7 @@ def collate(
         slides_present=torch.tensor([bag.patches is not None for bag in bags]),
         genes_present=torch.tensor([bag.genes is not None for bag in bags]),
         covariates=fitted.covariates.standardised(covariate_table(bags, covariates)) if covariates else None,
+        entries=None if (entry := entries(bags)) is None else torch.from_numpy(entry).float(),
     )
 
 

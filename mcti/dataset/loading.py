@@ -67,7 +67,6 @@ class CohortTables:
     def read(cls, cohort: Location, features: Location | None, genes: list[str] | None = None) -> "CohortTables":
         """Read the tables; arguments and errors as in `load_dataset`."""
         patients = tables.read_patients(cohort).sort_values("patient_id")
-        left_truncation.refuse(patients, str(cohort), "this step")
         columns = tables.covariate_columns(patients)
         covariates = tuple(name for name, numeric in columns.items() if numeric)
         categories = tuple(name for name, numeric in columns.items() if not numeric)
@@ -95,6 +94,7 @@ class CohortTables:
                 quality=slides.quality,
                 slides=slides.tiles,
                 categories={name: _level(row[name]) for name in self.categories},
+                entry_months=float(row.get(left_truncation.COLUMN, 0.0)),
             )
         encoder = check_single_encoder(provenance, self.features)
         return Dataset(bags, self.genes, self.classes, encoder, self.cohort_identity, self._info.ordered_levels)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcti.dataset.bags import PatientBag
+from mcti.dataset.bags import PatientBag, entries
 from mcti.errors import DataError
 from mcti.params import BinParams
 
@@ -55,6 +55,8 @@ def bin_index(times: Tensor, edges: Sequence[float]) -> Tensor:
 def base_hazard(bags: Sequence[PatientBag], edges: Sequence[float]) -> Tensor:
     """(B,) share of the patients who reach a bin and have the event in it; half a patient is added to either count.
 
+    A patient who enters later than the origin counts from the entry on, in that bin for the rest of it.
+
     The half patients keep the share off 0 and 1. Training starts at these hazards: from hazards of one half, a short
     run would spend most of its steps on the mean.
     """
@@ -62,4 +64,23 @@ def base_hazard(bags: Sequence[PatientBag], edges: Sequence[float]) -> Tensor:
     count = len(edges) - 1
     events = torch.bincount(bins[torch.tensor([bag.event for bag in bags])], minlength=count)
     reached = torch.bincount(bins, minlength=count).flip(0).cumsum(0).flip(0)
+    if entries(bags) is not None:
+        reached = at_risk_shares(bags, edges).sum(0)
     return ((events + 0.5) / (reached + 1)).float()
+
+
+def at_risk_shares(bags: Sequence[PatientBag], edges: Sequence[float]) -> Tensor:
+    """(n, B) float64 share of each bin in which a patient is at risk: 0 before the entry and after the last bin.
+
+    The bin of the last follow-up counts as a whole, as in `base_hazard`.
+    """
+    bins = bin_index(torch.tensor([bag.time_months for bag in bags], dtype=torch.float64), edges)
+    entry = torch.tensor([bag.entry_months for bag in bags], dtype=torch.float64)
+    return (bins[:, None] >= torch.arange(len(edges) - 1)).double() * (1 - shares_before(entry, edges))
+
+
+def shares_before(months: Tensor, edges: Sequence[float]) -> Tensor:
+    """(n,) months -> (n, B) float64 share of each bin that lies before them, 0 to 1; edges (B + 1) in months."""
+    bounds = torch.tensor(list(edges), dtype=torch.float64)
+    start, end = bounds[:-1], bounds[1:]
+    return ((months.double()[:, None] - start) / (end - start)).clamp(0, 1)

@@ -37,10 +37,12 @@ class Baseline(Protocol):
 
     needs_bags        it uses slide features
     needs_embeddings  it uses embeddings of slides or patients, not features of patches
+    from_origin       its library has no left truncation: it counts every patient at risk from the origin
     """
 
     needs_bags: bool
     needs_embeddings: bool
+    from_origin: bool
 
     def fit(self, train: Inputs, seed: int) -> Self:
         """Fit the model and all preprocessing on the training part."""
@@ -58,11 +60,11 @@ class KaplanMeierBaseline:
     Its C is 0.5 by the tie rule. Its Brier score is the reference of the skill score.
     """
 
-    needs_bags = needs_embeddings = False
+    needs_bags = needs_embeddings = from_origin = False
 
     def fit(self, train: Inputs, seed: int) -> Self:  # noqa: ARG002 - no random numbers
         """Estimate the curve of the training part."""
-        self._curve = KaplanMeier.fit(train.event, train.time_months)
+        self._curve = KaplanMeier.fit(train.event, train.time_months, train.entry_months)
         return self
 
     def predict(self, test: Inputs, months: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -81,6 +83,8 @@ class RidgeCox:
     The penalty is chosen by the cross-validated partial likelihood of inner folds of the training part.
     """
 
+    from_origin = False
+
     def __init__(self, *blocks: Callable[[], Block], needs_bags: bool = False, needs_embeddings: bool = False) -> None:
         self._blocks = [create() for create in blocks]
         self.needs_bags, self.needs_embeddings = needs_bags, needs_embeddings
@@ -92,8 +96,9 @@ class RidgeCox:
             block.fit(train)
         self._widths = [block.columns(train).shape[1] for block in self._blocks]
         table = design(self._blocks, train)
-        penalty = choose_penalty(table, train.event, train.time_months, PENALTIES, INNER_FOLDS, seed)
-        self._model = fit_ridge(table, train.event, train.time_months, penalty)
+        outcome = (train.event, train.time_months)
+        penalty = choose_penalty(table, *outcome, PENALTIES, INNER_FOLDS, seed, train.entry_months)
+        self._model = fit_ridge(table, *outcome, penalty, train.entry_months)
         return self
 
     def predict(self, test: Inputs, months: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -117,6 +122,7 @@ class CoxnetGenes:
     """
 
     needs_bags = needs_embeddings = False
+    from_origin = True
     # The smallest share of the l1 penalty with which the solver is stable: many weak genes predict better than few.
     L1_SHARE = 0.02
     PATH_LENGTH, MIN_RATIO = 30, 0.05  # geometric path from the smallest penalty without any gene down to 5 % of it
@@ -156,6 +162,7 @@ class Trees:
     """A scikit-survival ensemble of trees on clinical columns and genes."""
 
     needs_bags = needs_embeddings = False
+    from_origin = True
 
     def __init__(self, create: Callable[[int], Any]) -> None:
         self._create = create

@@ -40,7 +40,7 @@ def calibration_groups(
     columns: dict[str, list[float]] = {"predicted": [], "observed": [], "low": [], "high": []}
     for rows in (part for part in np.array_split(order, groups) if part.size):
         patients = outcomes.patient[rows]
-        curve = KaplanMeier.fit(outcomes.event[patients], outcomes.time_months[patients])
+        curve = KaplanMeier.fit(outcomes.event[patients], outcomes.time_months[patients], outcomes.entries(patients))
         observed = _observed(curve, months)
         for name, value in zip(columns, (float(1 - survival[rows].mean()), *observed), strict=True):
             columns[name].append(value)
@@ -125,21 +125,25 @@ class ObservedToExpected:
     Calibration in the large on the scale of probabilities: 1 is right, above 1 the predicted risks are too low. The
     observed number is weighted for censoring; with the censoring curve of the same rows it is n (1 - Kaplan-Meier).
 
-    risk (m,)  predicted event probability
+    risk (m,)       predicted event probability
+    expected (m,)   weight of each row in the expected number: 1, or with late entry the weight of the status, since
+                    patients of high risk are rarer in the table than at the origin
     """
 
     status: WeightedStatus
     risk: FloatArray
+    expected: FloatArray | float = 1.0
 
     def __call__(self, draws: FloatArray) -> FloatArray:
         """draws (count, n) -> (count,)."""
         counts = draws[:, self.status.patient]
-        return safe_ratio(counts @ (self.status.weight * self.status.had), counts @ self.risk)
+        return safe_ratio(counts @ (self.status.weight * self.status.had), counts @ (self.expected * self.risk))
 
 
 def observed_to_expected(outcomes: Outcomes, survival: FloatArray, months: float) -> ObservedToExpected:
     """Observed / expected events by `months` (`ObservedToExpected`); survival (m,) is S(months)."""
-    return ObservedToExpected(weighted_status(outcomes, months), 1 - survival)
+    status = weighted_status(outcomes, months)
+    return ObservedToExpected(status, 1 - survival, 1.0 if outcomes.entry_months is None else status.weight)
 
 
 @dataclass(frozen=True)
@@ -171,10 +175,15 @@ class Ici:
 
 def ici(outcomes: Outcomes, survival: FloatArray, months: float) -> Ici:
     """The integrated calibration index at `months` (`Ici`); survival (m,) is S(months)."""
+    return ici_of(weighted_status(outcomes, months), survival)
+
+
+def ici_of(status: WeightedStatus, survival: FloatArray) -> Ici:
+    """The integrated calibration index of the probability of no event (m,), for this status."""
     logit = _logit(survival)
     scaled = (logit - logit.mean()) / (logit.std() or 1.0)
     columns = np.stack([np.ones(len(logit)), scaled, scaled**2], axis=1)
-    return Ici(weighted_status(outcomes, months), 1 - survival, columns)
+    return Ici(status, 1 - survival, columns)
 
 
 @dataclass(frozen=True)
@@ -191,7 +200,9 @@ def d_calibration(outcomes: Outcomes, survival: FloatArray, horizons: FloatArray
     If the curves are right, S_i(time_i) is uniformly distributed: each of `bins` equal parts of [0, 1] holds an equal
     share of the patients. A patient censored at c is spread evenly over [0, S_i(c)]. A patient followed beyond the last
     horizon counts as censored at that horizon, because no later S is known. Between horizons log S is linear (constant
-    hazard). Chi-square test with bins - 1 degrees of freedom (Haider et al. 2020, JMLR 21(85)).
+    hazard). With late entry S(time) / S(entry) takes the place of S(time), since the patients are known to have reached
+    their entry; those who enter after the last horizon are left out. Chi-square test with bins - 1 degrees of freedom
+    (Haider et al. 2020, JMLR 21(85)).
 
     Trap: the censored patients are spread evenly by construction, so with few events p is near 1 whatever the curves
     are. The test can show miscalibration; it cannot show calibration.
@@ -201,8 +212,14 @@ def d_calibration(outcomes: Outcomes, survival: FloatArray, horizons: FloatArray
     from scipy import stats
 
     time, event = outcomes.time_months[outcomes.patient], outcomes.event[outcomes.patient]
+    entry = outcomes.entries(outcomes.patient)
+    if entry is not None:
+        entered = entry < horizons[-1]
+        time, event, entry, survival = time[entered], event[entered], entry[entered], survival[entered]
     ended = event & (time <= horizons[-1])
     value = _log_linear(survival, horizons, np.minimum(time, horizons[-1]))
+    if entry is not None:
+        value = value / _log_linear(survival, horizons, entry)
     lower = np.arange(bins) / bins
     upper = lower + 1 / bins
     inside = ended[:, None] & (value[:, None] > lower) & (value[:, None] <= upper)

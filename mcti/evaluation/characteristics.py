@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from mcti.arrays import FloatArray, IntArray
+from mcti.cohort import left_truncation
 from mcti.evaluation.curves import median_follow_up
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.risk_groups import RiskGroups
@@ -52,7 +53,11 @@ def _describe(rows: pd.DataFrame, patients: pd.DataFrame, outcomes: Outcomes) ->
     time = rows["time_months"].to_numpy(dtype=np.float64)
     yield "patients", str(len(rows))
     yield "events, n (%)", _share(int(event.sum()), len(rows))
-    yield "median follow-up, months (reverse Kaplan-Meier)", months(median_follow_up(event, time)) if len(rows) else "–"
+    entry = left_truncation.entries(rows) if left_truncation.has_entries(rows) else None
+    follow_up = months(median_follow_up(event, time, entry)) if len(rows) else "–"
+    yield "median follow-up, months (reverse Kaplan-Meier)", follow_up
+    if entry is not None:
+        yield "entry after the origin, n (%)", _share(int((entry > 0).sum()), len(rows))
     yield "age, median [quartiles]", _quartiles(rows["age"])
     yield from _sex(rows)
     yield from _categories(rows["subtype"], tested["subtype"], "subtype")

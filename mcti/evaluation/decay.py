@@ -14,6 +14,7 @@ import numpy as np
 
 from mcti.arrays import BoolArray, FloatArray
 from mcti.evaluation import comparison, metrics
+from mcti.evaluation.calibration import weighted_status
 from mcti.evaluation.comparison import Interval
 from mcti.evaluation.curves import Z_95, KaplanMeier
 from mcti.evaluation.outcomes import Fold, Outcomes
@@ -29,6 +30,7 @@ MIN_REPORTED_EVENTS = 5
 class Decay:
     """Performance on later outcomes; None where a number cannot be estimated.
 
+    entry_months (n,)  entry under observation (left truncation), None: all are observed from the origin
     registered   Uno's C of the evaluation at registration;  loss  registered C minus current C
     gap          observed minus predicted event probability at `horizon_months`
     alarms       one sentence per alarm;  not_assessed_reason  why there is no assessment, empty where there is one
@@ -48,17 +50,17 @@ class Decay:
 
 
 def mature_follow_up(
-    event: BoolArray, time_months: FloatArray, entry_months: FloatArray | None, delay_months: float
+    event: BoolArray, time_months: FloatArray, calendar_months: FloatArray | None, delay_months: float
 ) -> tuple[BoolArray, BoolArray, FloatArray]:
     """Follow-up as it was `delay_months` before the last contact in the table: (kept, event, time_months).
 
-    entry_months (n,)  calendar month of time zero of each patient, NaN where unknown; None: nothing is cut
+    calendar_months (n,)  calendar month of time zero of each patient, NaN where unknown; None: nothing is cut
     kept (n,)          false for patients who entered after the cut, whatever their outcome
     event, time_months of the kept patients; an event after the cut becomes a censoring at the cut.
     """
-    if entry_months is None:
+    if calendar_months is None:
         return np.ones(len(event), dtype=np.bool_), event, time_months
-    cut = float(np.nanmax(entry_months + time_months)) - delay_months - entry_months
+    cut = float(np.nanmax(calendar_months + time_months)) - delay_months - calendar_months
     kept = np.asarray(np.isfinite(cut) & (cut > 0), dtype=np.bool_)
     inside = event & (time_months <= cut)
     return kept, inside[kept], np.minimum(time_months, cut)[kept]
@@ -71,6 +73,7 @@ def assess(
     survival: Mapping[float, FloatArray],
     registered: Interval | None,
     params: MonitorParams,
+    entry_months: FloatArray | None = None,
 ) -> Decay:
     """Compare Uno's C with the registered one, and check calibration in the large at one horizon.
 
@@ -85,13 +88,14 @@ def assess(
     if events < min(MIN_REPORTED_EVENTS, params.min_events):
         return Decay(len(event), events, not_assessed_reason=too_few)
     level = 1 - (1 - params.confidence) / 2
-    statistic = metrics.uno_c(_one_fold(event, time_months), risk)
+    outcomes = _one_fold(event, time_months, entry_months)
+    statistic = metrics.uno_c(outcomes, risk)
     draws = comparison.resamples(event, params.bootstrap, comparison.SEED)
     uno = comparison.interval(statistic, draws, params.confidence)
     if too_few:
         return Decay(len(event), events, uno, registered, not_assessed_reason=too_few)
     loss = _loss(uno.value, float(np.nanstd(statistic(draws))), registered, level)
-    months, predicted, observed, gap = _calibration(event, time_months, survival, level)
+    months, predicted, observed, gap = _calibration(outcomes, survival, level)
     alarms = []
     if loss is not None and loss.low > params.c_margin:
         alarms.append(f"Uno's C fell by {loss.value:.3f} [{loss.low:.3f}, {loss.high:.3f}]")
@@ -101,11 +105,11 @@ def assess(
     return Decay(len(event), events, uno, registered, loss, months, predicted, observed, gap, tuple(alarms), reason)
 
 
-def _one_fold(event: BoolArray, time_months: FloatArray) -> Outcomes:
+def _one_fold(event: BoolArray, time_months: FloatArray, entry_months: FloatArray | None) -> Outcomes:
     """All patients as one fold; the censoring weights come from these patients, because a model has no follow-up."""
     rows = np.arange(len(event))
-    fold = Fold(0, rows, rows, event, time_months, event, time_months)
-    return Outcomes(tuple(map(str, rows)), event, time_months, (fold,))
+    fold = Fold(0, rows, rows, event, time_months, event, time_months, entry_months, entry_months)
+    return Outcomes(tuple(map(str, rows)), event, time_months, (fold,), entry_months)
 
 
 def _loss(current: float, error: float, registered: Interval | None, level: float) -> Interval | None:
@@ -121,19 +125,21 @@ def _loss(current: float, error: float, registered: Interval | None, level: floa
 
 
 def _calibration(
-    event: BoolArray, time_months: FloatArray, survival: Mapping[float, FloatArray], level: float
+    outcomes: Outcomes, survival: Mapping[float, FloatArray], level: float
 ) -> tuple[float | None, float | None, float | None, Interval | None]:
     """Longest horizon that the follow-up reaches, the mean predicted and the Kaplan-Meier event probability there, and
     their difference with Greenwood's interval.
     """
     from scipy import stats
 
-    curve = KaplanMeier.fit(event, time_months)
+    curve = KaplanMeier.fit(outcomes.event, outcomes.time_months, outcomes.entry_months)
     reached = [months for months in sorted(survival) if curve.number_at_risk(np.array([months]))[0] >= MIN_AT_RISK]
     if not reached:
         return None, None, None, None
     months = reached[-1]
     predicted, observed = float(1 - survival[months].mean()), float(1 - curve.at(months))
+    if outcomes.entry_months is not None:  # patients of high risk are rarer in the table than at the origin
+        predicted = float(np.average(1 - survival[months], weights=weighted_status(outcomes, months).weight))
     last = int(np.searchsorted(curve.times, months, side="right")) - 1
     half = float(stats.norm.ppf(0.5 + level / 2)) * math.sqrt(curve.variance[last]) if last >= 0 else 0.0
     gap = observed - predicted

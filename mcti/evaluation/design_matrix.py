@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mcti.arrays import BoolArray, FloatArray
+from mcti.cohort import left_truncation
 from mcti.evaluation.linear_predictor import Columns, Terms
 from mcti.model.categories import Category
 
@@ -49,6 +50,11 @@ class Inputs:
     def time_months(self) -> FloatArray:
         """(n,) follow-up in months."""
         return self.patients["time_months"].to_numpy(dtype=np.float64)
+
+    @property
+    def entry_months(self) -> FloatArray | None:
+        """(n,) months of entry under observation; None for a cohort without this column."""
+        return left_truncation.entries(self.patients) if left_truncation.has_entries(self.patients) else None
 
 
 class Block(Protocol):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mcti.cohort import left_truncation
 from mcti.evaluation import calibration, comparison, scores
 from mcti.evaluation.comparison import Draws, Interval, finite
 from mcti.evaluation.paired_comparison import PairedComparison, ScoredModel
@@ -92,7 +93,11 @@ def changed_follow_up(a: pd.DataFrame, b: pd.DataFrame) -> int:
 
     a, b    out-of-fold predictions with patient_id, time_months, event; one or more rows per patient
     """
-    columns = ["patient_id", "time_months", "event"]
-    both = a[columns].drop_duplicates("patient_id").merge(b[columns].drop_duplicates("patient_id"), on="patient_id")
-    same = (both["time_months_x"] == both["time_months_y"]) & (both["event_x"] == both["event_y"])
+    columns = ["patient_id", "time_months", "event", left_truncation.COLUMN]
+    first, second = (
+        table.assign(**{left_truncation.COLUMN: left_truncation.entries(table)})[columns].drop_duplicates("patient_id")
+        for table in (a, b)
+    )
+    both = first.merge(second, on="patient_id")
+    same = np.logical_and.reduce([both[f"{name}_x"] == both[f"{name}_y"] for name in columns[1:]])
     return int((~same).sum())

@@ -34,7 +34,7 @@ def c_index(tested: Outcomes, risk: FloatArray) -> PairMean:
     """
     blocks = []
     for fold, part in tested.parts():
-        pairs = orderable(fold.time_months[fold.event], fold.time_months, fold.event)
+        pairs = orderable(fold.time_months[fold.event], fold.time_months, fold.event, fold.entry_months)
         blocks.append(_block(fold.patients, fold.event, risk[part], pairs))
     return PairMean(tuple(blocks))
 
@@ -50,7 +50,8 @@ def uno_c(tested: Outcomes, risk: FloatArray, tau_quantile: float = UNO_TAU_QUAN
     for fold, part in tested.parts():
         counted = fold.event & (fold.time_months < fold.follow_up_quantile(tau_quantile))
         weight = event_weights(fold, counted) ** 2
-        pairs = orderable(fold.time_months[counted], fold.time_months, fold.event) * weight[counted, None]
+        comparable = orderable(fold.time_months[counted], fold.time_months, fold.event, fold.entry_months)
+        pairs = comparable * weight[counted, None]
         blocks.append(_block(fold.patients, counted, risk[part], pairs))
     return PairMean(tuple(blocks))
 
@@ -65,7 +66,7 @@ def auc_at(tested: Outcomes, risk: FloatArray, months: float) -> PairMean:
     blocks = []
     for fold, part in tested.parts():
         case = fold.event & (fold.time_months <= months)
-        weight = event_weights(fold, case)[case, None] * (fold.time_months > months)[None]
+        weight = event_weights(fold, case)[case, None] * fold.followed_after(months)[None]
         blocks.append(_block(fold.patients, case, risk[part], weight))
     return PairMean(tuple(blocks))
 
@@ -127,7 +128,7 @@ def usable_horizons(tested: Outcomes, horizons: FloatArray) -> BoolArray:
     which no patient was observed. Weights and predictions would be extrapolated. horizons (h,) months.
     """
     case = np.array([any((f.event & (f.time_months <= t)).any() for f in tested.folds) for t in horizons])
-    beyond = np.array([any((f.time_months > t).any() for f in tested.folds) for t in horizons])
+    beyond = np.array([any(f.followed_after(float(t)).any() for f in tested.folds) for t in horizons])
     weighted = np.array(
         [all(f.censoring.at(t) > 0 and t <= f.train_time.max() for f in tested.folds) for t in horizons]
     )
@@ -137,10 +138,10 @@ def usable_horizons(tested: Outcomes, horizons: FloatArray) -> BoolArray:
 def event_weights(fold: Fold, counted: BoolArray) -> FloatArray:
     """Inverse-probability-of-censoring weight (IPCW) of events: (m,) 1 / G(T-) where `counted` (m,) is true, else 0.
 
-    G is the censoring curve of the training part. A patient whose event was observed at T had not been censored
-    *before* T. A censoring at T itself would have come after the event, by the tie rule of the censoring curve. The
-    weight therefore takes the left limit of G (Graf et al. 1999, Stat. Med. 18:2529-2545; Gerds and Schumacher 2006,
-    Biom. J. 48:1029-1040).
+    G is the censoring curve of the training part (with late entry: `curves.ObservationCurve`). A patient whose event
+    was observed at T had not been censored *before* T. A censoring at T itself would have come after the event, by the
+    tie rule of the censoring curve. The weight therefore takes the left limit of G (Graf et al. 1999, Stat. Med.
+    18:2529-2545; Gerds and Schumacher 2006, Biom. J. 48:1029-1040).
 
     Trap: scikit-survival 0.28 takes G(T). At tied times this gives events too much weight: with G of the scored rows
     themselves the weights then no longer add up to m. The weight is also 0 where G(T-) is 0, because no patient of the
@@ -161,11 +162,11 @@ def status_weights(fold: Fold, months: float) -> tuple[BoolArray, FloatArray]:
     """Whether each test row had the event by `months` (m,), and its inverse-probability-of-censoring weight (m,).
 
     Event by t: 1 / G(T-). Under observation after t: 1 / G(t). Censored up to t: 0, because the weights of the other
-    rows represent that row. With G of the same rows the weights add up to m at every t, so that a prediction of 0.5 has
-    a Brier score of exactly 0.25.
+    rows represent that row; so is a patient who enters after t: who had the event before is in no table. With G of the
+    same rows the weights add up to m at every t, so that a prediction of 0.5 has a Brier score of exactly 0.25.
     """
     had_event = np.asarray(fold.event & (fold.time_months <= months), dtype=np.bool_)
-    after = fold.time_months > months
+    after = fold.followed_after(months)
     return had_event, event_weights(fold, had_event) + after * survivor_weight(fold, np.array([months]))[0]
 
 

@@ -1,6 +1,5 @@
 """Comparison of a model with a comparator on the same patients: differences by metric and group, resampled together."""
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mcti.arrays import BoolArray, FloatArray
+from mcti.cohort import left_truncation
 from mcti.evaluation import calibration, comparison, metrics, subgroups
 from mcti.evaluation.comparison import Interval
 from mcti.evaluation.outcomes import Outcomes
@@ -50,9 +50,12 @@ class PairedComparison:
 
         The weights for censoring come from the follow-up of all common patients and are the same for both models.
         """
+        if "time_months" in comparator:
+            left_truncation.check_same([("the table of the model", model), ("the table of the comparator", comparator)])
         common = set(model["patient_id"]) & set(comparator["patient_id"])
         patients = model[model["patient_id"].isin(common)].drop_duplicates("patient_id").sort_values("patient_id")
-        patients = patients[["patient_id", "time_months", "event"]].reset_index(drop=True)
+        entry = [left_truncation.COLUMN] if left_truncation.has_entries(patients) else []
+        patients = patients[["patient_id", "time_months", "event", *entry]].reset_index(drop=True)
         horizons = _common_horizons(model, comparator)
         tables = [table[table["patient_id"].isin(common)] for table in (model, comparator)]
         sides = [_score(table, patients, horizons) for table in tables]
@@ -157,10 +160,5 @@ def _score(table: pd.DataFrame, patients: pd.DataFrame, horizons: FloatArray) ->
     }
     columns = [f"{SURVIVAL_PREFIX}{months:g}" for months in horizons]
     predictions = Predictions(rows["risk"].to_numpy(dtype=float), rows[columns].to_numpy(dtype=float))
-    outcomes = Outcomes.from_folds(patients, tested)
     # Both models use one censoring curve, that of all common patients: folds that differ must not cause a difference.
-    folds = tuple(
-        dataclasses.replace(fold, train_event=outcomes.event, train_time=outcomes.time_months)
-        for fold in outcomes.folds
-    )
-    return ScoredModel(dataclasses.replace(outcomes, folds=folds), predictions)
+    return ScoredModel(Outcomes.from_folds(patients, tested).with_weights_of_all(), predictions)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from mcti import storage
 from mcti.arrays import FloatArray
+from mcti.cohort import left_truncation
 from mcti.errors import DataError
 from mcti.evaluation.outcomes import Fold, Outcomes
 from mcti.storage import Location
@@ -63,10 +64,12 @@ def table(outcomes: Outcomes, predicted: Predictions, horizons: FloatArray) -> p
 
 
 def with_outcomes(outcomes: Outcomes, predicted: Predictions, horizons: FloatArray) -> pd.DataFrame:
-    """`table` with the additional columns time_months and event."""
+    """`table` with the additional columns time_months and event, and entry_months where patients enter late."""
     frame = table(outcomes, predicted, horizons)
     frame["time_months"] = outcomes.time_months[outcomes.patient][frame.index]
     frame["event"] = outcomes.event[outcomes.patient][frame.index].astype(np.int64)
+    if outcomes.entry_months is not None:
+        frame[left_truncation.COLUMN] = outcomes.entry_months[outcomes.patient][frame.index]
     return frame
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from mcti.evaluation import characteristics, comparison, metrics, page, summary_text, tripod_checklist
+from mcti.evaluation import characteristics, comparison, competing_report, metrics, page, summary_text, tripod_checklist
 from mcti.evaluation.figures import p_text
 from mcti.evaluation.scores import MCTI_KEY, Scores, as_interval
 from mcti.evaluation.subgroups import MIN_INTERVAL_EVENTS
@@ -25,6 +25,7 @@ class CohortSummary:
 
     follow_up    median in months by the reverse Kaplan-Meier method, infinite where it is not reached
     predictors   in words;  excluded {step: {reason: patients}} (`flow.counts`)
+    competing_events   patients with a competing event, 0 without any
     train_patients, train_events   of the training part of each fold
     """
 
@@ -38,6 +39,7 @@ class CohortSummary:
     excluded: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     train_patients: tuple[int, ...] = ()
     train_events: tuple[int, ...] = ()
+    competing_events: int = 0
 
     @property
     def study(self) -> StudySummary:
@@ -121,6 +123,7 @@ def render(
         checklist=tripod_checklist.fill(cohort.study, scores, params),
         **_header(cohort, scores, params),
         **_tables(scores),
+        competing=competing_report.section(scores.competing),
         **_figures(figures, scores),
     )
 
@@ -343,6 +346,7 @@ def _methods(scores: Scores, params: EvaluateParams) -> list[str]:
         "by event for rankings, not for absolute risks, where the number of events is part of the uncertainty. They "
         "describe these fitted models on patients like these. The variation between training sets is included in the "
         "fold-corrected column.",
+        *([competing_report.methods()] if scores.competing else []),
     ]
 
 

@@ -19,6 +19,7 @@ class RmstDifference:
     extrapolated.
 
     first, second   patients of each group, as rows of the cohort table;  horizon  months
+    entry_months    (n,) entry under observation, None: the origin; a patient is at risk from it on
     """
 
     first: IntArray
@@ -26,6 +27,7 @@ class RmstDifference:
     event: BoolArray
     time_months: FloatArray
     horizon: float
+    entry_months: FloatArray | None = None
 
     def __call__(self, draws: FloatArray) -> FloatArray:
         """draws (count, n) -> (count,) months; NaN where a group is empty."""
@@ -38,11 +40,22 @@ class RmstDifference:
         rows = rows[np.lexsort((~self.event[rows], self.time_months[rows]))]
         weights, time = draws[:, rows], np.minimum(self.time_months[rows], self.horizon)
         at_risk = np.cumsum(weights[:, ::-1], axis=1)[:, ::-1]
+        if self.entry_months is not None:
+            at_risk = at_risk - self._not_entered(rows, weights)
         died = weights * (self.event[rows] & (self.time_months[rows] <= self.horizon))
-        ratio = np.divide(died, at_risk, out=np.zeros_like(died), where=at_risk > 0)
+        ratio = np.divide(died, at_risk, out=np.zeros_like(died), where=(died > 0) & (at_risk > 0))
         curve = np.concatenate([np.ones((len(draws), 1)), np.cumprod(1 - ratio, axis=1)], axis=1)
         widths = np.diff(np.concatenate([[0.0], time, [self.horizon]]))
         return np.where(weights.sum(axis=1) > 0, curve @ widths, np.nan)
+
+    def _not_entered(self, rows: IntArray, weights: FloatArray) -> FloatArray:
+        """(count, r) weight of the patients who enter at the time of each row or later."""
+        assert self.entry_months is not None
+        entry = self.entry_months[rows]
+        order = np.argsort(entry, kind="stable")
+        padded = np.concatenate([weights[:, order], np.zeros((len(weights), 1))], axis=1)
+        later = np.cumsum(padded[:, ::-1], axis=1)[:, ::-1]
+        return np.asarray(later[:, np.searchsorted(entry[order], self.time_months[rows], side="left")])
 
 
 def common_follow_up(outcomes: Outcomes, group: IntArray) -> float:
@@ -57,4 +70,4 @@ def common_follow_up(outcomes: Outcomes, group: IntArray) -> float:
 def rmst_difference(outcomes: Outcomes, group: IntArray, horizon: float) -> RmstDifference:
     """Lowest risk group minus highest; group (m,) of every test row, horizon in months."""
     first, second = outcomes.patient[group == group.min()], outcomes.patient[group == group.max()]
-    return RmstDifference(first, second, outcomes.event, outcomes.time_months, horizon)
+    return RmstDifference(first, second, outcomes.event, outcomes.time_months, horizon, outcomes.entry_months)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcti.arrays import FloatArray, IntArray
+from mcti.arrays import BoolArray, FloatArray, IntArray
 from mcti.evaluation.curves import KaplanMeier
 from mcti.evaluation.outcomes import Outcomes
 
@@ -66,11 +66,16 @@ def assign(outcomes: Outcomes, risk: FloatArray, groups: int) -> IntArray:
 def form_groups(outcomes: Outcomes, risk: FloatArray, groups: int) -> RiskGroups:
     """2, 3 or 4 risk groups with their Kaplan-Meier curves over all test rows and the log-rank test; risk (m,)."""
     group = assign(outcomes, risk, groups)
-    event, time = outcomes.event[outcomes.patient], outcomes.time_months[outcomes.patient]
-    curves = tuple(
-        KaplanMeier.fit(event[group == g], time[group == g]) if (group == g).any() else None for g in range(groups)
+    return RiskGroups(group, NAMES[groups], curves_of(outcomes, group, groups), log_rank(outcomes, group))
+
+
+def curves_of(outcomes: Outcomes, group: IntArray, groups: int) -> tuple[KaplanMeier | None, ...]:
+    """Kaplan-Meier curve in months of each of the `groups`; None for an empty one. group (m,) of every test row."""
+    rows = [outcomes.patient[group == number] for number in range(groups)]
+    return tuple(
+        KaplanMeier.fit(outcomes.event[part], outcomes.time_months[part], outcomes.entries(part)) if len(part) else None
+        for part in rows
     )
-    return RiskGroups(group, NAMES[groups], curves, log_rank(outcomes, group))
 
 
 def log_rank(outcomes: Outcomes, group: IntArray) -> float:
@@ -86,7 +91,35 @@ def log_rank(outcomes: Outcomes, group: IntArray) -> float:
     repeated = len(np.unique(outcomes.patient)) < len(outcomes.patient)
     if repeated or len(np.unique(group)) < 2 or not event.any():
         return math.nan
+    if (entry := outcomes.entries(outcomes.patient)) is not None:
+        return late_entry_log_rank(event, time, entry, group)
     try:
         return float(compare_survival(Surv.from_arrays(event, time), group)[1])
     except np.linalg.LinAlgError:  # the variance of a group is 0: it is never at risk together with another one
         return math.nan
+
+
+def late_entry_log_rank(event: BoolArray, time_months: FloatArray, entry_months: FloatArray, group: IntArray) -> float:
+    """p of the log-rank test with patients at risk in (entry, time]; scikit-survival has no entry times.
+
+    Observed minus expected events of each group, with the hypergeometric variance at tied times (Mantel 1966; Andersen
+    et al. 1993, Statistical Models Based on Counting Processes, section V.2). NaN where the variance is singular.
+    event, time_months, entry_months, group (n,).
+    """
+    from scipy import stats
+
+    names = np.unique(group)
+    difference, variance = np.zeros(len(names)), np.zeros((len(names), len(names)))
+    for months in np.unique(time_months[event]):
+        at_risk = (entry_months < months) & (time_months >= months)
+        died = event & (time_months == months)
+        share = np.array([(group[at_risk] == name).mean() for name in names])
+        total, deaths = int(at_risk.sum()), int(died.sum())
+        difference += np.array([(group[died] == name).sum() for name in names]) - deaths * share
+        factor = deaths * (total - deaths) / (total - 1) if total > 1 else 0.0
+        variance += factor * (np.diag(share) - np.outer(share, share))
+    try:
+        statistic = float(difference[1:] @ np.linalg.solve(variance[1:, 1:], difference[1:]))
+    except np.linalg.LinAlgError:
+        return math.nan
+    return float(stats.chi2.sf(statistic, len(names) - 1))

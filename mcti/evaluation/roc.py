@@ -26,7 +26,7 @@ def curve_at(tested: Outcomes, risk: FloatArray, months: float) -> tuple[FloatAr
         ordered = np.sort(risk[part])
         share[part] = 1 - np.searchsorted(ordered, risk[part], side="left") / len(ordered)
         case[part] = event_weights(fold, fold.event & (fold.time_months <= months))
-        control[part] = fold.time_months > months
+        control[part] = fold.followed_after(months)
     if not case.any() or not control.any():
         return np.empty(0), np.empty(0), np.empty(0)
     threshold = np.concatenate([[0.0], np.unique(share)])

@@ -32,6 +32,7 @@ class Scores:
     comparison   {name: MCTI against this model}
     risk_groups, subgroups, decision (net benefit), regimes (of modalities), recalibration (before, after),
     attribution (shares by part), search (of the settings): of MCTI only
+    competing    cumulative incidence of all models (`competing_scores`); empty for a cohort without competing events
     pretrained   whether the model is one over several cohorts (`mcti pretrain`), whose curves are not recalibrated
     horizons (h,) months that were scored;  unusable (u,) months that were requested and could not be scored
     """
@@ -49,6 +50,7 @@ class Scores:
     search: dict[str, Any] = field(default_factory=dict)
     forest: list[cohort_figures.ForestRow] = field(default_factory=list)
     pretrained: bool = False
+    competing: dict[str, Any] = field(default_factory=dict)
 
     def c_index(self, model: str) -> Interval:
         """C of a model with its interval."""
@@ -63,7 +65,7 @@ class Scores:
             "subgroups": self.subgroups,
             "decision": self.decision,
         }
-        optional = ("regimes", "recalibration", "attribution", "search")
+        optional = ("regimes", "recalibration", "attribution", "search", "competing")
         document[MCTI_KEY] |= {name: section for name in optional if (section := getattr(self, name))}
         return document
 

@@ -40,7 +40,7 @@ def calibration_slope(side: Side) -> float:
     centred = side.linear_predictor - side.linear_predictor.mean()
     if not event.any() or centred.std() < 1e-9:
         return math.nan
-    return float(cox.coefficients(centred[:, None], event, time, 0.0)[0])
+    return float(cox.coefficients(centred[:, None], event, time, 0.0, side.outcomes.entries(rows))[0])
 
 
 def expected_c(outcomes: Outcomes, linear_predictor: FloatArray) -> PairMean:

@@ -41,18 +41,32 @@ class CoxModel:
         return breslow_survival(self.risk(design), self.hazard_times, self.hazard, months)
 
 
-def fit_ridge(design: FloatArray, event: BoolArray, time_months: FloatArray, penalty: float) -> CoxModel:
+def fit_ridge(
+    design: FloatArray,
+    event: BoolArray,
+    time_months: FloatArray,
+    penalty: float,
+    entry_months: FloatArray | None = None,
+) -> CoxModel:
     """`coefficients` of a training part (n, p), with the baseline hazard at the risks of its patients."""
-    beta = coefficients(design, event, time_months, penalty)
-    return CoxModel(beta, *breslow_hazard(design @ beta, event, time_months))
+    beta = coefficients(design, event, time_months, penalty, entry_months)
+    return CoxModel(beta, *breslow_hazard(design @ beta, event, time_months, entry_months))
 
 
-def breslow_hazard(risk: FloatArray, event: BoolArray, time_months: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Breslow's cumulative baseline hazard for given log hazard ratios: times (k,), H0 (k,) (Breslow 1974)."""
+def breslow_hazard(
+    risk: FloatArray, event: BoolArray, time_months: FloatArray, entry_months: FloatArray | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Breslow's cumulative baseline hazard for given log hazard ratios: times (k,), H0 (k,) (Breslow 1974).
+
+    entry_months (n,) entry under observation, None: the origin; a patient is at risk in (entry, time].
+    """
     times, position = np.unique(time_months, return_inverse=True)
     deaths = np.bincount(position, weights=event, minlength=len(times))
     weight = np.bincount(position, weights=np.exp(risk), minlength=len(times))
-    at_risk = np.cumsum(weight[::-1])[::-1]
+    at_risk: FloatArray = np.cumsum(weight[::-1])[::-1].astype(np.float64)
+    if entry_months is not None:
+        at_risk = at_risk - _not_entered(np.exp(risk)[:, None], entry_months, times)[:, 0]
+        return times, np.cumsum(np.divide(deaths, at_risk, out=np.zeros(len(times)), where=deaths > 0))
     return times, np.cumsum(deaths / at_risk)
 
 
@@ -68,6 +82,7 @@ class Stratum:
     """The patients of one cohort in a stratified fit: they are compared with one another only.
 
     design (n, p);  event (n,);  time_months (n,)
+    entry_months  (n,) entry under observation (left truncation): at risk in (entry, time]; None: from the origin
     offset  (n,) known part of the log hazard ratio; None: 0
     weight  factor of the log partial likelihood of the stratum
     """
@@ -77,24 +92,27 @@ class Stratum:
     time_months: FloatArray
     offset: FloatArray | None = None
     weight: float = 1.0
+    entry_months: FloatArray | None = None
 
     def rows(self, chosen: BoolArray) -> "Stratum":
         """The patients for whom `chosen` (n,) is true."""
-        offset = None if self.offset is None else self.offset[chosen]
-        return replace(
-            self,
-            design=self.design[chosen],
-            event=self.event[chosen],
-            time_months=self.time_months[chosen],
-            offset=offset,
-        )
+        return self.permuted(np.flatnonzero(chosen))
 
     def by_time(self) -> "Stratum":
         """The same patients in the order of their times, with an offset."""
         order = np.argsort(self.time_months, kind="stable")
         offset = np.zeros(len(order)) if self.offset is None else self.offset[order]
+        return replace(self.permuted(order), offset=offset)
+
+    def permuted(self, order: IntArray) -> "Stratum":
+        """The same patients in another order, (n,) positions."""
         return replace(
-            self, design=self.design[order], event=self.event[order], time_months=self.time_months[order], offset=offset
+            self,
+            design=self.design[order],
+            event=self.event[order],
+            time_months=self.time_months[order],
+            offset=None if self.offset is None else self.offset[order],
+            entry_months=None if self.entry_months is None else self.entry_months[order],
         )
 
     def score(self, beta: FloatArray) -> FloatArray:
@@ -103,9 +121,15 @@ class Stratum:
         return linear if self.offset is None else linear + self.offset
 
 
-def coefficients(design: FloatArray, event: BoolArray, time_months: FloatArray, penalty: float) -> FloatArray:
+def coefficients(
+    design: FloatArray,
+    event: BoolArray,
+    time_months: FloatArray,
+    penalty: float,
+    entry_months: FloatArray | None = None,
+) -> FloatArray:
     """(p,) `stratified_coefficients` of a single stratum."""
-    return stratified_coefficients([Stratum(design, event, time_months)], penalty)
+    return stratified_coefficients([Stratum(design, event, time_months, entry_months=entry_months)], penalty)
 
 
 def stratified_coefficients(strata: Sequence[Stratum], penalty: float, start: FloatArray | None = None) -> FloatArray:
@@ -133,15 +157,27 @@ def stratified_coefficients(strata: Sequence[Stratum], penalty: float, start: Fl
     return beta
 
 
-def log_partial_likelihood(design: FloatArray, event: BoolArray, time_months: FloatArray, beta: FloatArray) -> float:
+def log_partial_likelihood(
+    design: FloatArray,
+    event: BoolArray,
+    time_months: FloatArray,
+    beta: FloatArray,
+    entry_months: FloatArray | None = None,
+) -> float:
     """Unpenalised log partial likelihood (Breslow) of coefficients (p,)."""
     order = np.argsort(time_months, kind="stable")
-    score = (design @ beta)[order]
-    return float((score - _log_risk_sets(score, time_months[order]))[event[order]].sum())
+    score, entry = (design @ beta)[order], None if entry_months is None else entry_months[order]
+    return float((score - _log_risk_sets(score, time_months[order], entry))[event[order]].sum())
 
 
 def choose_penalty(
-    design: FloatArray, event: BoolArray, time_months: FloatArray, grid: FloatArray, folds: int, seed: int
+    design: FloatArray,
+    event: BoolArray,
+    time_months: FloatArray,
+    grid: FloatArray,
+    folds: int,
+    seed: int,
+    entry_months: FloatArray | None = None,
 ) -> float:
     """The penalty of `grid` with the best cross-validated partial likelihood inside the training part.
 
@@ -152,10 +188,14 @@ def choose_penalty(
     gains = np.zeros(len(grid))
     for k in range(folds):
         kept = inner != k
+        part, entry = (
+            (design[kept], event[kept], time_months[kept]),
+            None if entry_months is None else entry_months[kept],
+        )
         for g, penalty in enumerate(grid):
-            beta = coefficients(design[kept], event[kept], time_months[kept], float(penalty))
-            full_likelihood = log_partial_likelihood(design, event, time_months, beta)
-            gains[g] += full_likelihood - log_partial_likelihood(design[kept], event[kept], time_months[kept], beta)
+            beta = coefficients(*part, float(penalty), entry)
+            full_likelihood = log_partial_likelihood(design, event, time_months, beta, entry_months)
+            gains[g] += full_likelihood - log_partial_likelihood(*part, beta, entry)
     return float(grid[int(np.argmax(gains))])
 
 
@@ -185,23 +225,43 @@ def _penalised(strata: Sequence[Stratum], beta: FloatArray, penalty: float) -> t
 
 def _likelihood(stratum: Stratum, beta: FloatArray) -> tuple[float, FloatArray, FloatArray]:
     """Log partial likelihood of a stratum, its gradient (p,) and its negative Hessian (p, p); rows sorted by time."""
-    table, event, times = stratum.design, stratum.event, stratum.time_months
+    table, event, times, entry = stratum.design, stratum.event, stratum.time_months, stratum.entry_months
     score = stratum.score(beta)
-    log_sets = _log_risk_sets(score, times)
+    log_sets = _log_risk_sets(score, times, entry)
     first = np.searchsorted(times, times, side="left")
     weight = np.exp(score - score.max())
     total = np.cumsum(weight[::-1])[::-1][first][event]
     with np.errstate(divide="ignore", invalid="ignore"):  # a risk set of weight 0: the caller takes a smaller step
-        means = np.cumsum((weight[:, None] * table)[::-1], axis=0)[::-1][first][event] / total[:, None]  # (events, p)
+        sums = np.cumsum((weight[:, None] * table)[::-1], axis=0)[::-1][first][event]  # (events, p)
+        if entry is not None:
+            later = _not_entered(np.column_stack([weight, weight[:, None] * table]), entry, times[event])
+            total, sums = total - later[:, 0], sums - later[:, 1:]
+        means = sums / total[:, None]
         # The cumulative hazard of each patient while at risk: the first term of the Hessian is X' diag(exposure) X.
         running = np.concatenate([[0.0], np.cumsum(1 / total)])
         exposure = weight * running[np.searchsorted(times[event], times, side="right")]
+        if entry is not None:
+            exposure -= weight * running[np.searchsorted(times[event], entry, side="right")]
     gradient = (table[event] - means).sum(axis=0)
     curvature = (table * exposure[:, None]).T @ table - means.T @ means
     return float((score - log_sets)[event].sum()), gradient, curvature
 
 
-def _log_risk_sets(score: FloatArray, times: FloatArray) -> FloatArray:
+def _log_risk_sets(score: FloatArray, times: FloatArray, entry: FloatArray | None) -> FloatArray:
     """(n,) log of the sum of exp(score) over the patients at risk at the time of each row; sorted by time."""
+    if entry is not None:
+        weight = np.exp(score - score.max())
+        total = np.cumsum(weight[::-1])[::-1][np.searchsorted(times, times, side="left")]
+        with np.errstate(divide="ignore", invalid="ignore"):  # rounding: the caller takes a smaller step
+            left = total - _not_entered(weight[:, None], entry, times)[:, 0]
+            return np.asarray(np.log(left) + score.max(), dtype=np.float64)
     running = np.logaddexp.accumulate(score[::-1])[::-1]
     return np.asarray(running[np.searchsorted(times, times, side="left")], dtype=np.float64)
+
+
+def _not_entered(values: FloatArray, entry: FloatArray, times: FloatArray) -> FloatArray:
+    """(t, c) sums of the values (n, c) of the patients who enter at each time (t,) or later: not yet at risk."""
+    order = np.argsort(entry, kind="stable")
+    padded = np.concatenate([values[order], np.zeros((1, values.shape[1]))])
+    later = np.cumsum(padded[::-1], axis=0)[::-1]
+    return np.asarray(later[np.searchsorted(entry[order], times, side="left")], dtype=np.float64)

@@ -30,6 +30,19 @@ def hazard_and_survival(logits: Tensor, head: str) -> tuple[Tensor, Tensor]:
     return logits.sigmoid(), survival
 
 
+def hazard_of_rest(hazard: Tensor, share: Tensor, head: str) -> Tensor:
+    """Probability of the event in the last `share` of each bin, given survival to its start; (b, B) each.
+
+    discrete: S is linear inside a bin;  continuous: the rate is constant. A share of 1 is the hazard of the bin itself,
+    0 is none.
+    """
+    if head == "continuous":
+        rest = torch.where(share == 1, hazard, -torch.expm1(share * torch.log1p(-hazard)))
+    else:
+        rest = hazard * share / (1 - (1 - share) * hazard)
+    return torch.where(share == 0, 0.0, rest)  # a hazard of 1 would give 0 / 0
+
+
 def hazard_logits_of(hazard: Tensor, head: str) -> Tensor:
     """The logits of these hazards, the inverse of `hazard_and_survival`; any shape, values in (0, 1)."""
     if head == "continuous":

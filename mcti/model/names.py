@@ -12,6 +12,8 @@ DISPLAY = {
     COX: "MCTI: Cox part alone",
     NOT_RECALIBRATED: "MCTI: before recalibration",
     "kaplan_meier": "Kaplan-Meier",
+    "aalen_johansen": "Aalen-Johansen",
+    "cause_specific_cox": "Cox: cause-specific, both events",
     "cox_clinical": "Cox: clinical",
     "cox_genes": "Cox: genes",
     "cox_clinical_genes": "Cox: clinical + genes",

@@ -3,12 +3,18 @@
 LABELS = {
     "auc": "time-dependent AUC (1 is best, 0.5 is chance)",
     "brier": "Brier score (lower is better)",
+    "brier_competing": "Brier score of the cumulative incidence (lower is better)",
+    "c_competing": "C for competing risks (1 is best, 0.5 is chance)",
     "c_index": "Harrell's C (1 is best, 0.5 is chance)",
     "c_within_subtype": "Harrell's C within subtypes",
     "ibs": "integrated Brier score (lower is better)",
+    "ibs_competing": "integrated Brier score of the cumulative incidence (lower is better)",
     "ibs_skill": "reduction of the Kaplan-Meier curve's integrated Brier score (1 is best, 0 is none)",
+    "ibs_skill_competing": "reduction of the Aalen-Johansen curve's integrated Brier score (1 is best, 0 is none)",
     "ici": "integrated calibration index (lower is better)",
+    "ici_competing": "integrated calibration index of the cumulative incidence (lower is better)",
     "intercept": "calibration intercept (0 is best)",
+    "oe_competing": "observed / expected events of the cumulative incidence (1 is best)",
     "slope": "calibration slope (1 is best)",
     "subtype_auroc": "AUROC of the subtype",
     "subtype_macro_f1": "macro F1 of the subtype",
@@ -16,6 +22,7 @@ LABELS = {
 }
 
 MEASUREMENTS = {
+    "competing_events": "competing events",
     "early_censored_share": "share of patients censored within three months",
     "encoders": "number of encoders of the features",
     "events_later": "probability that an event is later than a censoring",

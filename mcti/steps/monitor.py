@@ -295,16 +295,21 @@ def _performance(
 ) -> "Decay":
     import numpy as np
 
+    from mcti.dataset.bags import entries
     from mcti.evaluation import decay
 
     event = np.array([bag.event for bag in new], dtype=np.bool_)
     time = np.array([bag.time_months for bag in new], dtype=np.float64)
-    mature, event, time = decay.mature_follow_up(event, time, _entries(new, params), params.delay_months)
-    survival = {months: column[mature] for months, column in predictions.survival.items()}
-    return decay.assess(event, time, predictions.risk[mature], survival, registered, params)
+    mature, event, time = decay.mature_follow_up(event, time, _calendar_months(new, params), params.delay_months)
+    rows, entry = np.flatnonzero(mature), None
+    if (entered := entries(new)) is not None:  # the cut of the follow-up may be before the entry
+        observed = entered[rows] < time
+        rows, event, time, entry = rows[observed], event[observed], time[observed], entered[rows][observed]
+    survival = {months: column[rows] for months, column in predictions.survival.items()}
+    return decay.assess(event, time, predictions.risk[rows], survival, registered, params, entry)
 
 
-def _entries(new: "Sequence[PatientBag]", params: MonitorParams) -> "FloatArray | None":
+def _calendar_months(new: "Sequence[PatientBag]", params: MonitorParams) -> "FloatArray | None":
     import numpy as np
 
     if params.entry_column is None or not new:

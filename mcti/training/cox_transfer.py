@@ -46,11 +46,16 @@ NO_CHOICE = {0.0: 0.0}
 
 @dataclass(frozen=True)
 class Part:
-    """Patients of one cohort: tables of their inputs, event (n,), time_months (n,)."""
+    """Patients of one cohort: tables of their inputs, event (n,), time_months (n,), entry_months (n,) or None: 0."""
 
     tables: Tables
     event: BoolArray
     time_months: FloatArray
+    entry_months: FloatArray | None = None
+
+    def stratum(self, design: FloatArray, offset: FloatArray | None = None) -> cox.Stratum:
+        """The outcomes with a design (n, p) and an offset (n,)."""
+        return cox.Stratum(design, self.event, self.time_months, offset, entry_months=self.entry_months)
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,7 @@ def favoured_or_better(gains: Sequence[float], margins: Sequence[float]) -> int:
 def strata_of(design: Design, scaled: Sequence[Scaled], parts: Sequence[Part]) -> list[cox.Stratum]:
     """The patients of each cohort as a stratum of a fit; scaled: the tables of `parts`, each scaled within itself."""
     rows = zip(scaled, parts, strict=True)
-    return [cox.Stratum(design.columns(one), part.event, part.time_months) for one, part in rows]
+    return [part.stratum(design.columns(one)) for one, part in rows]
 
 
 def slope_of(scores: Sequence[FloatArray], parts: Sequence[Part]) -> float:
@@ -131,7 +136,7 @@ def slope_of(scores: Sequence[FloatArray], parts: Sequence[Part]) -> float:
     if sd < 1e-9:
         return 0.0
     rows = zip(scores, parts, strict=True)
-    strata = [cox.Stratum(values[:, None] / sd, part.event, part.time_months, values) for values, part in rows]
+    strata = [part.stratum(values[:, None] / sd, values) for values, part in rows]
     # With the score as offset the coefficient is the deviation of the slope from 1, which is what the penalty shrinks.
     return float(np.clip(1 + cox.stratified_coefficients(strata, SLOPE_EVENTS)[0] / sd, 0.0, LARGEST_SLOPE))
 
@@ -178,7 +183,7 @@ class _Fits:
         """Log partial likelihood of the held-out scores times their slope."""
         part, scores = self.target, candidate.held_out[:, None]
         beta = np.array([self.slope(candidate)])
-        return cox.log_partial_likelihood(scores, part.event, part.time_months, beta)
+        return cox.log_partial_likelihood(scores, part.event, part.time_months, beta, part.entry_months)
 
     def slope(self, candidate: Candidate) -> float:
         """`slope_of` the held-out scores of a candidate."""
@@ -192,7 +197,7 @@ class _Fits:
     def _cross_fit(self, design: Design, sources: list[cox.Stratum], penalty: float, prior_weight: float) -> Candidate:
         part = self.target
         offset = prior_weight * self._prior_score if prior_weight and self._prior_score is not None else None
-        target = cox.Stratum(design.columns(self.scaled), part.event, part.time_months, offset)
+        target = part.stratum(design.columns(self.scaled), offset)
         beta = cox.stratified_coefficients([target, *sources], penalty)
         held_out = np.zeros(len(part.event))
         for number in range(cox.INNER_FOLDS):

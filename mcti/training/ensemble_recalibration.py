@@ -29,19 +29,23 @@ class MemberCurves:
         return survival_at(changed(self.survival), self.model.fitted.edges, months, self.model.config.head)
 
 
-def fit(members: Sequence[MemberCurves], time_months: Tensor, event: Tensor) -> tuple[float, float]:
+def fit(
+    members: Sequence[MemberCurves], time_months: Tensor, event: Tensor, entry_months: Tensor | None = None
+) -> tuple[float, float]:
     """Intercept and slope of the log cumulative hazard of the mean curve of the members; 0 and 1 change nothing.
 
     Poisson likelihood of the events in the bins of the first member on the cumulative hazard of the mean curve, as in
     mcti/training/recalibration.py; follow-up later than the last bin of a member is not used. The slope is not below 0,
-    which would reverse the ranking. time_months, event (n,) of the patients of the curves.
+    which would reverse the ranking. time_months, event, entry_months (n,) of the patients of the curves.
     """
     from scipy import optimize
 
     edges = _common_edges(members)
     held_out = _censored(time_months, event, edges[-1])
-    centres = [centre_of(member, time_months, event) for member in members]
-    exposed, ended = recalibration.exposure(HeldOutCurves(torch.empty(0), *held_out), edges)
+    centres = [centre_of(member, time_months, event, entry_months) for member in members]
+    exposed, ended = recalibration.exposure(HeldOutCurves(torch.empty(0), *held_out, entry_months), edges)
+    if entry_months is not None:
+        ended = ended * (entry_months < edges[-1])[:, None]
 
     def loss(pair: np.ndarray) -> float:
         curves = [
@@ -74,11 +78,13 @@ def _censored(time_months: Tensor, event: Tensor, last: float) -> tuple[Tensor, 
     return time.clamp_max(last), event.bool() & (time <= last)
 
 
-def centre_of(member: MemberCurves, time_months: Tensor, event: Tensor) -> tuple[float, ...]:
+def centre_of(
+    member: MemberCurves, time_months: Tensor, event: Tensor, entry_months: Tensor | None = None
+) -> tuple[float, ...]:
     """(B,) mean log increment of each bin of a member over the exposed patients, as `Recalibration.centre`."""
     edges = member.model.fitted.edges
     exposed, _ = recalibration.exposure(
-        HeldOutCurves(member.survival, *_censored(time_months, event, edges[-1])), edges
+        HeldOutCurves(member.survival, *_censored(time_months, event, edges[-1]), entry_months), edges
     )
     logs = hazard_increments(member.survival).log()
     weight = exposed.sum(0)

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcti.dataset.bags import Dataset, PatientBag
-from mcti.dataset.time_bins import base_hazard, bin_index
+from mcti.dataset.bags import Dataset, PatientBag, entries
+from mcti.dataset.time_bins import at_risk_shares, base_hazard
 from mcti.model.cox_branch import CoxBranch
-from mcti.model.hazards import hazard_and_survival
+from mcti.model.hazards import hazard_and_survival, hazard_of_rest
 from mcti.model.presets import ModelConfig
 from mcti.model.prior import Prior
 from mcti.model.trained import TrainedModel
@@ -108,7 +108,8 @@ def source_part(config: ModelConfig, source: Dataset, gene_transform: str) -> Pa
 
 def part(tables: Tables, bags: Sequence[PatientBag]) -> Part:
     """The tables of these patients with their outcomes."""
-    return Part(tables, np.array([bag.event for bag in bags]), np.array([bag.time_months for bag in bags]))
+    months = np.array([bag.time_months for bag in bags])
+    return Part(tables, np.array([bag.event for bag in bags]), months, entries(bags))
 
 
 def base_logits(scores: Tensor, bags: Sequence[PatientBag], edges: Sequence[float], head: str) -> Tensor:
@@ -116,14 +117,13 @@ def base_logits(scores: Tensor, bags: Sequence[PatientBag], edges: Sequence[floa
 
     The expected number of events in each bin, among the patients at risk, equals the observed number (plus half a
     patient, as in `mcti.dataset.time_bins.base_hazard`): the maximum likelihood of discrete hazards with the scores
-    as offsets. Solved by bisection.
+    as offsets. Solved by bisection. A patient who enters within a bin is at risk in the rest of it.
     """
-    bins = bin_index(torch.tensor([bag.time_months for bag in bags], dtype=torch.float64), edges)
-    reached = (bins[:, None] >= torch.arange(len(edges) - 1)).double()
-    observed = base_hazard(bags, edges).double() * reached.sum(0)
+    shares = at_risk_shares(bags, edges)
+    observed = base_hazard(bags, edges).double() * shares.sum(0)
     low, high = (torch.full((len(edges) - 1,), side, dtype=torch.float64) for side in (-100.0, 100.0))
     for _ in range(60):
         middle = (low + high) / 2
-        expected = (hazard_and_survival(middle + scores[:, None], head)[0] * reached).sum(0)
+        expected = hazard_of_rest(hazard_and_survival(middle + scores[:, None], head)[0], shares, head).sum(0)
         low, high = torch.where(expected < observed, middle, low), torch.where(expected < observed, high, middle)
     return (low + high) / 2

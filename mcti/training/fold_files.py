@@ -169,7 +169,7 @@ def _kaplan_meier(bags: Sequence[PatientBag], months: float) -> float:
     share = 1.0
     for time in sorted({bag.time_months for bag in bags if bag.event and bag.time_months <= months}):
         events = sum(bag.event and bag.time_months == time for bag in bags)
-        share *= 1 - events / sum(bag.time_months >= time for bag in bags)
+        share *= 1 - events / sum(bag.entry_months < time <= bag.time_months for bag in bags)
     return share
 
 

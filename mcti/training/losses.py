@@ -10,8 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+_PARTLY = 1 - 1e-6
+"""Largest share of a bin before the entry; a whole bin has the logarithm of 1 - h from the logits."""
 
-def discrete_nll(logits: Tensor, bins: Tensor, events: Tensor, alpha: float) -> Tensor:
+
+def discrete_nll(
+    logits: Tensor, bins: Tensor, events: Tensor, alpha: float, before_entry: Tensor | None = None
+) -> Tensor:
     """Censored negative log-likelihood of discrete hazards, one term per patient; lower is better.
 
     With h_j = sigmoid(logit_j), the hazard of bin j, and S_j = prod_{l<=j} (1 - h_l):
@@ -21,17 +26,32 @@ def discrete_nll(logits: Tensor, bins: Tensor, events: Tensor, alpha: float) -> 
     so alpha = 0 is the likelihood and alpha = 1 ignores the censored patients. (Zadeh and Schmid 2021, IEEE TPAMI
     43:3126-3137, equations 3-6.) Works on logits: log h and log(1 - h) stay finite where sigmoid rounds to 0 or 1.
 
-    logits (b, B), bins (b,) int64, events (b,) bool -> (b,)
+    Left truncation: the likelihood is conditional on survival to the entry, so log S(entry) is added to u and c. Inside
+    a bin S is linear (mcti/model/hazards.py): S(entry) = prod_j (1 - f_j h_j), f_j the share of bin j before the entry.
+    An event in the bin of the entry then has the probability (1 - f) h / (1 - f h); the constant log(1 - f) is omitted.
+
+    logits (b, B), bins (b,) int64, events (b,) bool, before_entry (b, B) f (None: 0) -> (b,)
     """
     alive = functional.logsigmoid(-logits)  # log(1 - h), (b, B)
     survived = torch.cat([torch.zeros_like(alive[:, :1]), alive.cumsum(dim=1)], dim=1)  # log S_{j-1}, (b, B + 1)
     at = bins[:, None]
     died = -(survived.gather(1, at) + functional.logsigmoid(logits).gather(1, at))[:, 0]
     lived = -survived.gather(1, at + 1)[:, 0]
+    if before_entry is not None:
+        partly = torch.log1p(-before_entry.clamp_max(_PARTLY) * logits.sigmoid())
+        to_entry = torch.where(before_entry < 1, partly, alive).sum(dim=1)
+        died, lived = died + to_entry, lived + to_entry
     return torch.where(events, died, (1 - alpha) * lived)
 
 
-def piecewise_nll(logits: Tensor, times: Tensor, events: Tensor, edges: Sequence[float], alpha: float) -> Tensor:
+def piecewise_nll(
+    logits: Tensor,
+    times: Tensor,
+    events: Tensor,
+    edges: Sequence[float],
+    alpha: float,
+    before_entry: Tensor | None = None,
+) -> Tensor:
     """Censored negative log-likelihood of hazard rates constant within each bin, one term per patient; lower is better.
 
     With a_j = softplus(logit_j), the increment of the cumulative hazard in bin j of width w_j (mcti/model/hazards.py),
@@ -40,8 +60,10 @@ def piecewise_nll(logits: Tensor, times: Tensor, events: Tensor, edges: Sequence
       censored at t         (1 - alpha) H(t)
     alpha as in `discrete_nll`. In contrast to it, the time within a bin is used, and there may be many bins.
     (Friedman 1982, Ann. Statist. 10:101-113, section 2.) A time beyond the last edge has the last bin's rate.
+    Left truncation: H(t) - H(entry) in place of H(t), the likelihood conditional on survival to the entry.
 
-    logits (b, B), times (b,) months, events (b,) bool, edges (B + 1) -> (b,)
+    logits (b, B), times (b,) months, events (b,) bool, edges (B + 1), before_entry (b, B) share of each bin before the
+    entry (None: 0) -> (b,)
     """
     bounds = torch.tensor(list(edges), dtype=logits.dtype, device=logits.device)
     at = torch.searchsorted(bounds[1:-1].contiguous(), times.to(logits.dtype), right=True)
@@ -50,6 +72,8 @@ def piecewise_nll(logits: Tensor, times: Tensor, events: Tensor, edges: Sequence
     before = torch.cat([torch.zeros_like(added[:, :1]), added.cumsum(dim=1)], dim=1).gather(1, at[:, None])[:, 0]
     in_bin = added.gather(1, at[:, None])[:, 0]
     cumulative = before + in_bin * (times.to(logits.dtype) - bounds[at]) / width
+    if before_entry is not None:
+        cumulative = cumulative - (added * before_entry).sum(dim=1)
     # For x far below 0, log softplus(x) is x; softplus itself rounds to 0.
     chosen = logits.gather(1, at[:, None])[:, 0]
     rate = torch.where(chosen < -20, chosen, functional.softplus(chosen.clamp_min(-20)).log()) - width.log()
@@ -92,14 +116,20 @@ def class_weights(subtypes: Tensor, classes: int) -> Tensor:
     return len(subtypes) / (classes * counts)
 
 
-def cox_terms(risk: Tensor, times: Tensor, events: Tensor, ties: str = "efron") -> Tensor:
+def cox_terms(
+    risk: Tensor, times: Tensor, events: Tensor, ties: str = "efron", entries: Tensor | None = None
+) -> Tensor:
     """Negative log partial likelihood of Cox's model, one term per patient (0 for a censored one); lower is better.
 
     Breslow: each event i adds log sum_{times_j >= times_i} exp(risk_j) - risk_i.  Efron: of the d events at one
     time, the l-th (l = 0 … d-1) has the sum minus l/d of the tied events' own. (Efron 1977, JASA 72:557-565.)
     risk, times, events (b,) -> (b,). The sum, not the mean, is the likelihood; equal times are ties.
+    entries (b,) months of entry under observation: a patient is at risk of the events after it. None: the origin.
     """
     at_risk = times[None, :] >= times[:, None]
+    if entries is not None:
+        # Those with the time of the event entered before it, also where single precision makes both times equal.
+        at_risk = at_risk & ((entries[None, :] < times[:, None]) | (times[None, :] == times[:, None]))
     tied = (times[None, :] == times[:, None]) & events[None, :] & events[:, None]
     floor = risk.max().detach()
     weights = (risk - floor).exp()
@@ -112,12 +142,15 @@ def cox_terms(risk: Tensor, times: Tensor, events: Tensor, ties: str = "efron") 
     return torch.where(events, safe.log() + floor - risk, torch.zeros_like(risk))
 
 
-def ranking_terms(risk: Tensor, times: Tensor, events: Tensor) -> Tensor:
+def ranking_terms(risk: Tensor, times: Tensor, events: Tensor, entries: Tensor | None = None) -> Tensor:
     """A smooth surrogate of 1 - C, one term per patient: log2(1 + exp(risk_j - risk_i)) averaged over the patients j
     who outlive the event of i (Raykar et al. 2007, NIPS 20, equation 7); 1 where risks are equal, lower is better.
 
+    entries (b,) months of entry under observation, None: the origin; a patient is compared with events after it alone
     risk, times, events (b,) -> (b,); 0 for a patient without a comparable pair.
     """
     ordered = events[:, None] & ((times[None, :] > times[:, None]) | ((times[None, :] == times[:, None]) & ~events))
+    if entries is not None:
+        ordered = ordered & (entries[None, :] < times[:, None])
     pairs = functional.softplus(risk[None, :] - risk[:, None]) / torch.log(torch.tensor(2.0, dtype=risk.dtype))
     return (ordered * pairs).sum(dim=1) / ordered.sum(dim=1).clamp(min=1)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mcti.dataset.bags import PatientBag
 from mcti.dataset.batches import Batch
+from mcti.dataset.time_bins import shares_before
 from mcti.model.network import Prediction
 from mcti.model.presets import ModelConfig
 from mcti.model.trained import Fitted
@@ -29,6 +30,7 @@ class Objective:
     ) -> None:
         self.fitted, self.config, self.params, self.device = fitted, config, params, device
         subtypes = torch.tensor([bag.subtype for bag in bags])
+        self.entry_months = {bag.patient_id: bag.entry_months for bag in bags}
         self.weights = losses.class_weights(subtypes, len(config.classes)).to(device)
 
     @property
@@ -63,10 +65,13 @@ class Objective:
         return output
 
     def likelihood(self, logits: Tensor, batch: Batch) -> Tensor:
-        """The censored negative log-likelihood that belongs to the head, (b,)."""
+        """The censored negative log-likelihood that belongs to the head, conditional on survival to the entry, (b,)."""
+        edges, alpha, before = self.fitted.edges, self.params.alpha, None
+        if batch.entries is not None:
+            before = shares_before(batch.entries.cpu(), edges).to(logits)
         if self.config.head == "continuous":
-            return losses.piecewise_nll(logits, batch.times, batch.events, self.fitted.edges, self.params.alpha)
-        return losses.discrete_nll(logits, batch.bins, batch.events, self.params.alpha)
+            return losses.piecewise_nll(logits, batch.times, batch.events, edges, alpha, before)
+        return losses.discrete_nll(logits, batch.bins, batch.events, alpha, before)
 
     def pair_terms(self, risk: Tensor, bags: Sequence[PatientBag], memory: Mapping[str, tuple[float, float]]) -> Tensor:
         """Terms (b,) of the loss that compares `bags`, whose risks are (b,), with one another and with the memory.
@@ -79,9 +84,14 @@ class Objective:
         risks = torch.cat([risk, risk.new_tensor([pair[0] for pair in old])])
         times = torch.tensor([*(bag.time_months for bag in bags), *(pair[1] for pair in old)], device=risk.device)
         events = torch.tensor([*(bag.event for bag in bags), *([False] * len(old))], device=risk.device)
+        months = [
+            *(bag.entry_months for bag in bags),
+            *(self.entry_months[name] for name in memory if name not in current),
+        ]
+        entries = torch.tensor(months, device=risk.device) if any(months) else None
         if self.params.survival_loss == "cox":
-            return losses.cox_terms(risks, times, events, self.params.cox_ties)[: len(bags)]
-        return losses.ranking_terms(risks, times, events)[: len(bags)]
+            return losses.cox_terms(risks, times, events, self.params.cox_ties, entries)[: len(bags)]
+        return losses.ranking_terms(risks, times, events, entries)[: len(bags)]
 
     def pair_surrogate(
         self, risk: Tensor, bags: Sequence[PatientBag], memory: Mapping[str, tuple[float, float]]

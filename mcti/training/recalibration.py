@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mcti.dataset.bags import PatientBag
+from mcti.dataset.bags import PatientBag, entries
 from mcti.dataset.sampling import seeded_generator
+from mcti.dataset.time_bins import shares_before
 from mcti.model.hazards import survival_at
 from mcti.model.trained import Recalibration, TrainedModel, hazard_increments
 
@@ -27,11 +28,13 @@ class HeldOutCurves:
     """Curves of patients by models that were not trained on them: S after each bin of `edges`, (n, B).
 
     time_months, event  (n,) each
+    entry_months        (n,) entry under observation, None: the origin
     """
 
     survival: Tensor
     time_months: Tensor
     event: Tensor
+    entry_months: Tensor | None = None
 
 
 def fit_by_inner_models(
@@ -51,7 +54,8 @@ def fit_by_inner_models(
         model = train(kept, k)
         survival[left_out] = curves(model, [bags[position] for position in left_out], edges)
     months = torch.tensor([bag.time_months for bag in bags], dtype=torch.float64)
-    return fit(HeldOutCurves(survival, months, torch.tensor([bag.event for bag in bags])), edges)
+    entry = None if (values := entries(bags)) is None else torch.from_numpy(values)
+    return fit(HeldOutCurves(survival, months, torch.tensor([bag.event for bag in bags]), entry), edges)
 
 
 def assign_inner_folds(bags: Sequence[PatientBag], folds: int, key: tuple[int | str, ...]) -> list[list[int]]:
@@ -93,11 +97,13 @@ def fit(held_out: HeldOutCurves, edges: Sequence[float]) -> Recalibration:
 
 
 def exposure(held_out: HeldOutCurves, edges: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Share of each bin in which a patient was followed, and the events, (n, B) each."""
+    """Share of each bin in which a patient was followed from the entry on, and the events, (n, B) each."""
     bounds = torch.tensor(list(edges), dtype=torch.float64)
     start, end = bounds[:-1], bounds[1:]
     time = held_out.time_months.double()[:, None]
     exposed = ((time - start) / (end - start)).clamp(0, 1)
+    if held_out.entry_months is not None:
+        exposed = (exposed - shares_before(held_out.entry_months, edges)).clamp_min(0)
     bins = (torch.searchsorted(bounds, held_out.time_months.double(), right=True) - 1).clamp(0, len(end) - 1)
     ended = torch.zeros_like(exposed)
     ended[torch.arange(len(bins)), bins] = held_out.event.double()

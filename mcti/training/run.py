@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mcti.concordance import harrell_c
-from mcti.dataset.bags import Dataset, PatientBag
+from mcti.dataset.bags import Dataset, PatientBag, entries
 from mcti.dataset.batches import Batch, collate
 from mcti.dataset.sampling import batch_order, seeded_generator
 from mcti.dataset.scaling import fit_axes
@@ -318,7 +318,8 @@ def seed_everything(key: tuple[int | str, ...]) -> None:
 def c_index(bags: Sequence[PatientBag], risks: Sequence[float]) -> float:
     """Harrell's C of patients and their risks (n,); NaN where no pair of them can be ordered."""
     events, months = [bag.event for bag in bags], [bag.time_months for bag in bags]
-    return harrell_c(np.array(events, dtype=bool), np.array(months, dtype=float), np.array(risks, dtype=float))
+    return harrell_c(np.array(events, dtype=bool), np.array(months, dtype=float), np.array(risks, dtype=float),
+                     entries(bags))  # fmt: skip
 
 
 def _length(bag: PatientBag, cap: int) -> int:

@@ -144,8 +144,10 @@ def test_all_cohorts_of_a_pool_have_the_column_or_none():
         left_truncation.check_same([("a", plain), ("b", entered)])
 
 
-def test_a_step_that_counts_from_the_origin_refuses_the_column():
-    patients = pd.DataFrame({"patient_id": ["A"], "entry_months": [0.0]})
-    with pytest.raises(DataError, match=r"mcti x does not support left truncation \(column entry_months\)"):
-        left_truncation.refuse(patients, "cohort", "mcti x")
-    left_truncation.refuse(patients.drop(columns="entry_months"), "cohort", "mcti x")
+def test_late_entry_and_competing_events_together_are_refused(tmp_path):
+    frames = with_entries(0.5)
+    frames["clinical"]["event"] = [0, 1, 2, 0] * 10
+    params = PARAMS.model_copy(update={"event_values": {"2": 2}})
+    with pytest.raises(DataError, match="competing events together with late entry"):
+        run(frames, tmp_path, params)
+    assert not (tmp_path / "cohort").exists()

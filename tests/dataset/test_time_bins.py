@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mcti.dataset.bags import PatientBag
-from mcti.dataset.time_bins import base_hazard, bin_edges, bin_index
+from mcti.dataset.time_bins import at_risk_shares, base_hazard, bin_edges, bin_index
 from mcti.errors import DataError
 from mcti.params import BinParams
 
@@ -56,3 +56,16 @@ def test_the_base_hazard_by_hand():
     fates = [(5.0, True), (12.0, True), (15.0, False), (25.0, False)]
     patients = [PatientBag(str(i), None, None, time, event, 0) for i, (time, event) in enumerate(fates)]
     assert base_hazard(patients, (0.0, 10.0, 20.0, 30.0)).tolist() == pytest.approx([0.3, 0.375, 0.25])
+
+
+def test_the_initial_hazard_counts_patients_from_their_entry():
+    """Bins [0, 10) and [10, 20]. Patients at risk: in bin 0 1 + 0.5 (entry 5) + 0, in bin 1 0 + 1 + 0.8 (entry 12)."""
+    outcomes = [(4.0, True, 0.0), (15.0, False, 5.0), (20.0, True, 12.0)]
+    bags = [
+        PatientBag(str(i), None, None, time, event, 0, entry_months=entry)
+        for i, (time, event, entry) in enumerate(outcomes)
+    ]
+    shares = at_risk_shares(bags, (0.0, 10.0, 20.0))
+    torch.testing.assert_close(shares, torch.tensor([[1, 0], [0.5, 1], [0, 0.8]], dtype=torch.float64))
+    hazard = base_hazard(bags, (0.0, 10.0, 20.0))
+    torch.testing.assert_close(hazard, torch.tensor([1.5 / 2.5, 1.5 / 2.8]))

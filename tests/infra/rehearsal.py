@@ -23,16 +23,16 @@ HOST = ("--host", "http://localhost:8888")
 
 
 class Clock:
-    """A clock that `sleep` advances without a wait."""
+    """A clock that `sleep` advances by at least `step` seconds without a wait."""
 
-    def __init__(self):
-        self.now = 0.0
+    def __init__(self, step=0.5):
+        self.now, self.step = 0.0, step
 
     def monotonic(self):
         return self.now
 
     def sleep(self, seconds):
-        self.now += max(seconds, 0.5)
+        self.now += max(seconds, self.step)
         time.sleep(0.1)  # a program that was started needs some real time
 
 

@@ -24,10 +24,11 @@ def server():
         yield started
 
 
-def psql(server, user, *words):
+def psql(server, user, *words, **variables):
     """Run psql as docker-entrypoint.sh of the image does: without psqlrc, stopping at the first error."""
     command = [server.home / "psql", "-v", "ON_ERROR_STOP=1", "--no-psqlrc", "-h", "127.0.0.1", "-p", str(server.port)]
-    return subprocess.run([*command, "-U", user, *words], capture_output=True, text=True, check=False)
+    environment = {**os.environ, **variables}
+    return subprocess.run([*command, "-U", user, *words], env=environment, capture_output=True, text=True, check=False)
 
 
 def run(script, environment, server=None, **more):
@@ -47,13 +48,9 @@ def test_the_databases_are_created_for_any_name_of_the_user(scripts, tmp_path, u
         marker, file = tmp_path / "first-start", tmp_path / "databases.sql"
         marker.touch()
         file.write_text(scripts["databases.sql"], encoding="utf-8")
-        os.environ["FIRST_START"] = str(marker)
-        try:
-            for _ in range(2):  # a second run changes nothing
-                done = psql(server, user, "-d", user, "-f", str(file))
-                assert done.returncode == 0, done.stderr
-        finally:
-            del os.environ["FIRST_START"]
+        for _ in range(2):  # a second run changes nothing
+            done = psql(server, user, "-d", user, "-f", str(file), FIRST_START=str(marker))
+            assert done.returncode == 0, done.stderr
         names = psql(server, "mcti", "-d", "postgres", "-tAc", "SELECT datname FROM pg_database").stdout.split()
         assert names.count("mlflow") == names.count("search") == 1
         assert not marker.exists(), "the first start is complete"
@@ -152,8 +149,7 @@ def test_a_first_start_completes_after_an_interruption(scripts, tmp_path, volume
         done = run_startup_probe(scripts, server, tmp_path)
         assert done.returncode == 1
         assert run(scripts["prepare.sh"], volume).returncode == 0
-        os.environ["FIRST_START"] = volume["FIRST_START"]
         (tmp_path / "databases.sql").write_text(scripts["databases.sql"], encoding="utf-8")
-        assert psql(server, "mcti", "-d", "postgres", "-f", str(tmp_path / "databases.sql")).returncode == 0
-        del os.environ["FIRST_START"]
+        words, marker = ("-d", "postgres", "-f", str(tmp_path / "databases.sql")), volume["FIRST_START"]
+        assert psql(server, "mcti", *words, FIRST_START=marker).returncode == 0
         assert run_startup_probe(scripts, server, tmp_path).returncode == 0

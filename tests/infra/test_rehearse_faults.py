@@ -3,7 +3,8 @@
 import pytest
 
 from infra.rehearse import __main__ as rehearsal
-from tests.infra.rehearsal import CLUSTER, HOST, calls, complete_steps, only, rehearse, set_state
+from infra.rehearse import shell
+from tests.infra.rehearsal import CLUSTER, HOST, Clock, calls, complete_steps, only, rehearse, set_state
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,8 @@ def test_a_host_without_kubeflow_is_detected_before_any_change(fake_cluster, cap
     assert not [call for call in calls(fake_cluster) if {"apply", "create"} & set(call) and "can-i" not in call]
 
 
-def test_the_row_of_a_service_that_is_not_ready_has_the_reason(fake_cluster, capsys):
+def test_the_row_of_a_service_that_is_not_ready_has_the_reason(fake_cluster, monkeypatch, capsys):
+    monkeypatch.setattr(shell, "time", Clock(60))  # ten requests instead of hundreds, each of which is a process
     set_state(fake_cluster, **{"not-ready": "ContainerCreating"}, warnings=["exceeded quota: mcti"])
     assert rehearse(fake_cluster, *HOST, *only("look", "install")) == 1
     row = capsys.readouterr().out.rpartition("step ")[2]

@@ -21,6 +21,15 @@ def root_of(running):
     return Path(running.folder).parent
 
 
+@pytest.fixture
+def environment():
+    """`stack.up` sets the addresses in this process; they are restored, also after a failure."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 class TestRunning:
     pytestmark = real
 
@@ -120,8 +129,8 @@ class TestRunning:
 class TestBroken:
     pytestmark = real
 
+    @pytest.mark.usefixtures("environment")
     def test_the_stack_recovers_from_killed_servers_lost_records_and_occupied_ports(self, tmp_path):
-        before = dict(os.environ)
         try:
             first = stack.up(tmp_path)
             s3.put("s3://mcti-data/kept", b"kept")
@@ -149,17 +158,13 @@ class TestBroken:
             assert stack.down(tmp_path).lines() == [f"no server of {tmp_path / '.stack'} is running"]
         finally:
             stack.down(tmp_path)
-            os.environ.clear()
-            os.environ.update(before)
 
 
+@pytest.mark.usefixtures("environment")
 def test_a_missing_program_is_named_with_a_hint(tmp_path, monkeypatch):
     monkeypatch.setattr(stack.sys, "executable", str(tmp_path / "bin" / "python"))
-    before = dict(os.environ)
     with pytest.raises(OperationalError, match=r"weed is missing.*make install"):
         stack.up(tmp_path)
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def test_a_folder_that_cannot_be_written_is_one_error(tmp_path):

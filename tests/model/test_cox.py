@@ -8,6 +8,7 @@ from sksurv.linear_model import CoxPHSurvivalAnalysis
 from sksurv.util import Surv
 
 from mcti.model import cox
+from tests import left_truncated as lt
 
 
 @pytest.fixture
@@ -143,4 +144,52 @@ def test_an_offset_is_a_part_of_the_score_with_coefficient_1():
     moved = dataclasses.replace(target, offset=target.design @ beta)
     np.testing.assert_allclose(
         cox.stratified_coefficients([moved], 0.0) + beta, cox.stratified_coefficients([target], 0.0), atol=1e-6
+    )
+
+
+def test_late_entry_agrees_with_coxph_of_r():
+    """R survival 3.5-3 (tests/left_truncated.py): coefficient, ridge, log likelihood and baseline hazard, with ties."""
+    design = lt.X[:, None]
+    beta = cox.coefficients(design, lt.EVENT, lt.TIME, 0.0, lt.ENTRY)
+    assert beta[0] == pytest.approx(lt.COEFFICIENT, abs=1e-7)
+    assert cox.coefficients(design, lt.EVENT, lt.TIME, 2.0, lt.ENTRY)[0] == pytest.approx(lt.RIDGE, abs=1e-7)
+    for value, expected in zip((np.zeros(1), np.array([lt.COEFFICIENT])), lt.LOG_LIKELIHOODS, strict=True):
+        likelihood = cox.log_partial_likelihood(design, lt.EVENT, lt.TIME, value, lt.ENTRY)
+        assert likelihood == pytest.approx(expected, abs=1e-8)
+    times, hazard = cox.breslow_hazard(lt.X * lt.COEFFICIENT, lt.EVENT, lt.TIME, lt.ENTRY)
+    np.testing.assert_array_equal(times, lt.TIMES)
+    np.testing.assert_allclose(hazard, lt.HAZARD, atol=1e-9)
+
+
+def test_the_curvature_with_late_entry_is_that_of_r():
+    """The inverse of R's variance of the coefficient, as the change of the gradient that Newton's method uses."""
+    stratum = cox.Stratum(lt.X[:, None], lt.EVENT, lt.TIME, entry_months=lt.ENTRY).by_time()
+    _, gradient, curvature = cox._likelihood(stratum, np.array([lt.COEFFICIENT]))
+    assert gradient[0] == pytest.approx(0, abs=1e-8)
+    assert 1 / curvature[0, 0] == pytest.approx(lt.VARIANCE, abs=1e-8)
+
+
+def test_entries_at_the_origin_change_nothing(tied_times):
+    design, event, time = tied_times
+    plain, entered = (cox.fit_ridge(design, event, time, 5.0, entry) for entry in (None, np.zeros(len(time))))
+    np.testing.assert_allclose(entered.coefficients, plain.coefficients, atol=1e-9)
+    np.testing.assert_allclose(entered.hazard, plain.hazard, atol=1e-9)
+
+
+def test_the_hazard_is_right_with_entries_and_too_low_without():
+    """Known truth: cumulative hazard 0.03 t and log hazard ratio 1; 4,000 simulated patients, half with late entry."""
+    x, entry, time, event = lt.simulated(4000, seed=1)
+    right, naive = (cox.fit_ridge(x[:, None], event, time, 0.0, one) for one in (entry, None))
+    assert right.coefficients[0] == pytest.approx(1.0, abs=0.05)
+    at = [float(-np.log(model.survival(np.zeros((1, 1)), np.array([30.0]))[0, 0])) for model in (right, naive)]
+    assert at[0] == pytest.approx(0.9, rel=0.08)
+    assert at[1] < 0.75
+
+
+def test_the_penalty_is_chosen_within_risk_sets():
+    x, entry, time, event = lt.simulated(150, seed=2)
+    design = np.column_stack([x, np.random.default_rng(0).normal(size=(150, 3))])
+    assert cox.choose_penalty(design, event, time, cox.PENALTIES, 5, 0, entry) in cox.PENALTIES
+    assert cox.choose_penalty(design, event, time, cox.PENALTIES, 5, 0, np.zeros(150)) == cox.choose_penalty(
+        design, event, time, cox.PENALTIES, 5, 0
     )

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from mcti.dataset.batches import collate
+from mcti.dataset.time_bins import shares_before
+from mcti.training import losses
 from mcti.training.run import Run
 from tests.training import factories
 from tests.training.test_loop import task
@@ -36,3 +38,20 @@ def test_pairs_of_a_ranking_loss_by_hand():
     assert values.tolist() == pytest.approx(terms.tolist())
     sigmoid = math.e / (1 + math.e) / math.log(2)
     assert slopes.tolist() == pytest.approx([-sigmoid, sigmoid])
+
+
+def test_late_entry_enters_the_likelihood_and_the_pairs():
+    """The likelihood is the loss with the share of each bin before the entry; a pair needs both under observation."""
+    prepared = task(survival_loss="ranking")
+    bags = [dataclasses.replace(bag, entry_months=bag.time_months / 2) for bag in prepared.bags]
+    objective = Run(dataclasses.replace(prepared, bags=bags), torch.device("cpu")).objective
+    batch = collate(bags, prepared.fitted, 99, (0, 0))
+    logits = torch.randn(len(bags), len(prepared.fitted.edges) - 1)
+    before = shares_before(torch.tensor([bag.entry_months for bag in bags]), prepared.fitted.edges).float()
+    expected = losses.discrete_nll(logits, batch.bins, batch.events, prepared.params.alpha, before)
+    torch.testing.assert_close(objective.likelihood(logits, batch), expected)
+    assert not torch.allclose(expected, losses.discrete_nll(logits, batch.bins, batch.events, prepared.params.alpha))
+    times, events = (torch.tensor([getattr(bag, name) for bag in bags]) for name in ("time_months", "event"))
+    risk = torch.randn(len(bags))
+    terms = losses.ranking_terms(risk, times, events, times / 2)
+    torch.testing.assert_close(objective.pair_terms(risk, bags, {}), terms)

@@ -165,3 +165,22 @@ def test_the_report_shows_before_and_after(tmp_path):
 def test_one_inner_fold_is_refused():
     with pytest.raises(UsageError, match="recalibration_folds 1"):
         check(TrainParams, {"recalibration_folds": 1}, "params.yaml")
+
+
+def test_a_patient_is_exposed_from_the_entry_on():
+    """Edges 0, 10, 25, 45, 80; entry at 5, end at 30 months: half of bin 0, bin 1, a quarter of bin 2."""
+    one = HeldOutCurves(torch.ones(1, 4), torch.tensor([30.0]), torch.tensor([True]), torch.tensor([5.0]))
+    exposed, ended = recalibration.exposure(one, EDGES)
+    assert exposed[0].tolist() == pytest.approx([0.5, 1, 0.25, 0])
+    assert ended[0].tolist() == [0, 0, 1, 0]
+
+
+def test_late_entry_does_not_lower_the_recalibrated_level():
+    """The curves are right, and half of the patients enter late: the level is 0 with entries, below it without."""
+    unseen, _ = cohort(6000, seed=4)
+    entry = torch.from_numpy(np.where(np.arange(6000) % 2, np.random.default_rng(1).uniform(0, 40, 6000), 0.0))
+    kept = unseen.time_months > entry
+    curves = HeldOutCurves(unseen.survival[kept], unseen.time_months[kept], unseen.event[kept])
+    right = recalibration.fit(dataclasses.replace(curves, entry_months=entry[kept]), EDGES)
+    assert right.intercept == pytest.approx(0, abs=0.07)
+    assert recalibration.fit(curves, EDGES).intercept < -0.15

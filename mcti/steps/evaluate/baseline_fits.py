@@ -90,6 +90,9 @@ def fit_baselines(
     skipped = {
         name: "no slide features were passed" for name, b in models.items() if b.needs_bags and inputs.bags is None
     }
+    if inputs.entry_months is not None:
+        reason = "its library has no left truncation (entry_months): it would count patients from the origin"
+        skipped |= {name: reason for name, model in models.items() if model.from_origin}
     selected = [name for name in models if name not in skipped]
     horizons = np.array(sorted(params.horizons_months))
     fitted: dict[str, Predictions] = {}

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from mcti import redaction, storage
-from mcti.arrays import FloatArray
+from mcti.arrays import BoolArray, FloatArray
+from mcti.cohort import competing, tables
 from mcti.cohort import folds as cohort_folds
-from mcti.cohort import left_truncation, tables
 from mcti.cohort.folds import Folds
 from mcti.cohort.tables import ExcludedPatient
 from mcti.errors import DataError
@@ -38,6 +38,7 @@ from mcti.params import EvaluateParams
 from mcti.progress import Progress
 from mcti.steps.evaluate import (
     baseline_fits,
+    competing_risks,
     excluded,
     modalities,
     model_insights,
@@ -65,12 +66,12 @@ def run(  # noqa: PLR0913  (the arguments of the step)
 ) -> EvaluateResult:
     """The work of the step: arguments, files and errors of `evaluate` (mcti/steps/evaluate/step.py)."""
     cohort_patients, split = tables.read_patients(cohort), cohort_folds.read_folds(folds)
-    left_truncation.refuse(cohort_patients, str(cohort), "mcti evaluate")
     patients = patients_in_folds(cohort_patients, split)
     outcomes = split_outcomes(patients, split)
     horizons = np.array(sorted(params.horizons_months))
     comparator_models.check_training(models, outcomes)
     mcti = predictions.read_models(models, outcomes, horizons)
+    single = modalities.read(models, outcomes, horizons)
     networks = comparator_models.read(comparators, outcomes, horizons, (MCTI_KEY, *PARTS, *params.baselines))
     inputs = baseline_fits.read_inputs(cohort, features, patients)
     fitted = baseline_fits.fit_baselines(inputs, outcomes, params, progress)
@@ -79,9 +80,13 @@ def run(  # noqa: PLR0913  (the arguments of the step)
     groups = risk_groups.form_groups(outcomes, mcti.risk, params.risk_groups)
     numbers = scores.score(outcomes, {MCTI_KEY: mcti, **others}, patients, groups, params)
     shares = fold_models.attribution_shares(params.attribution_patients)
+    incidence = competing_risks.score(
+        patients, outcomes, {MCTI_KEY: mcti, **others}, inputs, groups, numbers.horizons, params
+    )
     numbers = replace(
         numbers,
-        regimes=modalities.compare(models, patients, outcomes, mcti, params),
+        competing={} if incidence is None else incidence.numbers,
+        regimes=modalities.compare(single, patients, outcomes, mcti, params),
         recalibration=recalibration.compare(models, outcomes, mcti, numbers.horizons, params),
         attribution={} if shares is None else shares.as_dict(),
         search=_search(models, split),
@@ -92,8 +97,8 @@ def run(  # noqa: PLR0913  (the arguments of the step)
         read_insights(cohort, features, models, outcomes, mcti, shares, slides, embeddings=inputs.embeddings),
         table_1=characteristics.table(patients, outcomes, groups),
     )
-    summary = _cohort_summary(cohort, outcomes, removed)
-    data = ReportData(outcomes, mcti, groups, numbers, params, summary, fitted.skipped, insights)
+    summary = _cohort_summary(cohort, outcomes, removed, competing.flags(patients))
+    data = ReportData(outcomes, mcti, groups, numbers, params, summary, fitted.skipped, insights, incidence)
     with storage.replacing(out) as draft:
         draft.mkdir()
         report_files.write_predictions(draft, data, others, patients)
@@ -178,8 +183,10 @@ def _case_mix(patients: pd.DataFrame, outcomes: Outcomes, mcti: Predictions, hor
     return case_mix.CaseMix.fit(table, float(horizons[-1])).as_dict()
 
 
-def _cohort_summary(cohort: Location, outcomes: Outcomes, removed: Sequence[ExcludedPatient]) -> report.CohortSummary:
-    """Counts of the evaluated patients only."""
+def _cohort_summary(
+    cohort: Location, outcomes: Outcomes, removed: Sequence[ExcludedPatient], had_competing: BoolArray
+) -> report.CohortSummary:
+    """Counts of the evaluated patients only; had_competing (n,) of the cohort table."""
     info = tables.read_info(cohort)
     event, time = outcomes.tested_event, outcomes.tested_time
     genes = f"{len(tables.gene_names(cohort))} genes"
@@ -189,7 +196,8 @@ def _cohort_summary(cohort: Location, outcomes: Outcomes, removed: Sequence[Excl
         endpoint=info.endpoint,
         patients=len(event),
         events=int(event.sum()),
-        follow_up=median_follow_up(event, time),
+        follow_up=median_follow_up(event | had_competing[outcomes.tested], time, outcomes.entries(outcomes.tested)),
+        competing_events=int(had_competing[outcomes.tested].sum()),
         predictors=", ".join([genes, "age", "sex", "subtype", *info.covariates]),
         excluded=flow.counts(removed),
         train_patients=tuple(len(fold.train_event) for fold in outcomes.folds),
@@ -219,6 +227,7 @@ def _result(data: ReportData, cohort_md5: str) -> EvaluateResult:
         warnings=tuple(summary_text.warnings(numbers, data.skipped)),
         notice=data.cohort.notice,
         cohort_md5=cohort_md5,
+        competing_events=data.cohort.competing_events or None,
     )
 
 

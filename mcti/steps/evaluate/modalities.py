@@ -20,22 +20,21 @@ BOTH, SINGLE = "both", ("genes_only", "slides_only")
 
 
 def compare(
-    models: Location, patients: pd.DataFrame, outcomes: Outcomes, mcti: Predictions, params: EvaluateParams
+    single: pd.DataFrame | None,
+    patients: pd.DataFrame,
+    outcomes: Outcomes,
+    mcti: Predictions,
+    params: EvaluateParams,
 ) -> dict[str, dict[str, Any]]:
     """{regime: {patients, events, c_index, …: {value, low, high}}} on the test patients who have both modalities.
 
-    Reads models/fold_<k>/regimes.csv; empty where no model has it, because the models need both modalities.
-    mcti  predictions of all test rows, S at the horizons of `params`
-
-    Raises
-        DataError when some folds have the file and others do not, or a regime lacks a patient of the other
-        DataError for a row as `predictions.checked`
+    single  the predictions from one modality (`read`); without them the result is empty
+    mcti    predictions of all test rows, S at the horizons of `params`
     """
-    horizons = np.array(sorted(params.horizons_months))
-    columns = ["risk", *predictions.survival_columns(horizons)]
-    single = _read(models, outcomes, columns)
     if single is None:
         return {}
+    horizons = np.array(sorted(params.horizons_months))
+    columns = ["risk", *predictions.survival_columns(horizons)]
     index = [outcomes.fold_number, np.array(outcomes.patient_ids)[outcomes.patient]]
     frames = {BOTH: pd.DataFrame(np.column_stack([mcti.risk, mcti.survival]), index=index, columns=columns)}
     frames |= {
@@ -45,8 +44,16 @@ def compare(
     return {regime: _metrics(shared, frame, horizons, params) for regime, frame in frames.items()}
 
 
-def _read(models: Location, outcomes: Outcomes, columns: list[str]) -> pd.DataFrame | None:
-    """regimes.csv of all folds: fold, patient_id, regime and `columns` as numbers; None where no fold has it."""
+def read(models: Location, outcomes: Outcomes, horizons: FloatArray) -> pd.DataFrame | None:
+    """models/fold_<k>/regimes.csv of all folds: fold, patient_id, regime, risk, and S at `horizons` in months.
+
+    None where no fold has the file, because the models need both modalities.
+
+    Raises
+        DataError when some folds have the file and others do not, or a regime lacks a patient of the other
+        DataError for a row as `predictions.checked`
+    """
+    columns = ["risk", *predictions.survival_columns(horizons)]
     files = [storage.join(models, f"fold_{fold.number}", "regimes.csv") for fold in outcomes.folds]
     exists = [storage.exists(file) for file in files]
     if not any(exists):

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from mcti import storage
-from mcti.evaluation import calibration, cohort_figures, figures, plot_tables, predictions, report
+from mcti.evaluation import calibration, cohort_figures, competing_report, figures, plot_tables, predictions, report
+from mcti.evaluation.competing_scores import CompetingScores
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.predictions import Predictions
 from mcti.evaluation.report import CohortSummary, ModelInsights
@@ -26,7 +27,7 @@ class ReportData:
     """Everything that the report and the tables of its figures show.
 
     mcti     predictions of MCTI at the requested horizons;  groups  its risk groups
-    skipped  {baseline: reason}
+    skipped  {baseline: reason};  competing  None for a cohort without competing events, or without a usable horizon
     """
 
     outcomes: Outcomes
@@ -37,10 +38,12 @@ class ReportData:
     cohort: CohortSummary
     skipped: Mapping[str, str]
     insights: ModelInsights
+    competing: CompetingScores | None = None
 
 
 def write_predictions(draft: Path, data: ReportData, others: Mapping[str, Predictions], patients: pd.DataFrame) -> None:
-    """Write predictions.csv (MCTI), baselines.csv (all other models) and groups.csv (columns subtype and site).
+    """Write predictions.csv (MCTI), baselines.csv (all other models) and groups.csv (columns subtype and site); with
+    competing events also cumulative_incidence.csv (all models).
 
     patients  cohort table, one row per patient
     """
@@ -50,6 +53,10 @@ def write_predictions(draft: Path, data: ReportData, others: Mapping[str, Predic
     if parts:
         frame = pd.concat(parts)
         predictions.write_csv(frame[["model", *frame.columns.drop("model")]], draft / "baselines.csv")
+    if data.competing is not None:
+        predictions.write_csv(
+            competing_report.predictions(outcomes, data.competing), draft / "cumulative_incidence.csv"
+        )
     tested = patients.iloc[outcomes.tested]
     predictions.write_csv(tested[["patient_id", "subtype", "site"]], draft / "groups.csv")
 
@@ -94,6 +101,7 @@ def _plot_tables(data: ReportData, points: Mapping[float, Mapping[str, np.ndarra
         "calibration": plot_tables.calibration(points),
         "decision": plot_tables.decision(data.scores),
         "table_1": data.insights.table_1,
+        **({} if data.competing is None else competing_report.plots(data.competing)),
     }
 
 
@@ -127,7 +135,7 @@ def _result_figures(data: ReportData, points: Mapping[float, Mapping[str, np.nda
             ),
             (figures.brier(_brier_by_model(scores), scores.horizons), "Weighted for censoring by the training part."),
         ]
-    return drawn
+    return drawn if data.competing is None else drawn + competing_report.drawn(data.competing)
 
 
 def _brier_by_model(scores: Scores) -> dict[str, list[float]]:

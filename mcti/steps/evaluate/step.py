@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import Field
+
 from mcti.params import EvaluateParams
 from mcti.progress import Progress
 from mcti.registry.pipeline_run import tracked
@@ -12,7 +14,10 @@ from mcti.storage import Location
 
 
 class EvaluateResult(StepResult):
-    """The main numbers of an evaluation; all numbers are in metrics.json."""
+    """The main numbers of an evaluation; all numbers are in metrics.json.
+
+    competing_events    patients with a competing event; None: the cohort has none
+    """
 
     patients: int
     events: int
@@ -31,6 +36,7 @@ class EvaluateResult(StepResult):
     warnings: tuple[str, ...]
     notice: str
     cohort_md5: str
+    competing_events: int | None = Field(None, exclude_if=lambda count: count is None)
 
 
 @logged
@@ -53,8 +59,8 @@ def evaluate(  # noqa: PLR0913  (a step: inputs, params, out, options)
             role), models/fold_<k>/predictions.csv and the same of each folder in `comparators`; slides, a manifest or
             folder for images of the critical patches (None: the report lists their positions)
     Writes  out/{metrics.json, summary.json, predictions.csv, groups.csv, baselines.csv, report.html, result.json,
-            excluded.csv, baseline_models.safetensors, case_mix.json, inputs.json, figures/, plots/}:
-            reproducibly, or nothing
+            excluded.csv, baseline_models.safetensors, case_mix.json, inputs.json, figures/, plots/}, with competing
+            events also cumulative_incidence.csv: reproducibly, or nothing
     Raises  DataError when a test patient has no prediction or more than one, and when a model was trained on its test
             patients
             UsageError when a baseline does not exist, and when two models have one name

@@ -13,7 +13,7 @@ import numpy as np
 from mcti import storage
 from mcti.cohort.folds import Folds
 from mcti.concordance import harrell_c
-from mcti.dataset.bags import Dataset
+from mcti.dataset.bags import Dataset, entries
 from mcti.dataset.loading import load_dataset
 from mcti.dataset.sources import NO_TRANSFER, Transfer
 from mcti.dataset.splits import FoldSplit
@@ -104,7 +104,8 @@ def score(job: TrialJob, channel: Channel) -> float:
     if not np.isfinite(risks).all():
         return float("nan")
     events = np.array([bag.event for bag in test_bags])
-    c_index = harrell_c(events, np.array([bag.time_months for bag in test_bags]), np.array(risks))
+    months = np.array([bag.time_months for bag in test_bags])
+    c_index = harrell_c(events, months, np.array(risks), entries(test_bags))
     if c_index != c_index:
         raise DataError("no comparable pair of patients", f"the test part of {where}", "choose fewer inner folds")
     return c_index

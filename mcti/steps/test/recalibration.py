@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from mcti.cohort import left_truncation
 from mcti.dataset.loading import CohortTables
 from mcti.errors import DataError
 from mcti.evaluation.predictions import Predictions
@@ -65,9 +66,10 @@ def write(
     event = torch.tensor(rows["event"].to_numpy() == 1)
     curves = _curves(ensemble, tables, parts.fit)
     names = ensemble.default_members or tuple(ensemble.members)
-    intercept, slope = ensemble_recalibration.fit([curves[name] for name in names], time, event)
+    entry = torch.from_numpy(left_truncation.entries(rows)) if left_truncation.has_entries(rows) else None
+    intercept, slope = ensemble_recalibration.fit([curves[name] for name in names], time, event, entry)
     fitted = {
-        name: Recalibration(intercept, slope, ensemble_recalibration.centre_of(member, time, event))
+        name: Recalibration(intercept, slope, ensemble_recalibration.centre_of(member, time, event, entry))
         for name, member in curves.items()
     }
     record = RecalibrationRecord(

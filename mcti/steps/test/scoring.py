@@ -11,6 +11,7 @@ import pandas as pd
 
 from mcti import storage
 from mcti.arrays import FloatArray
+from mcti.cohort import competing
 from mcti.cohort import tables as cohort_tables
 from mcti.cohort.tables import CohortInfo
 from mcti.dataset.loading import CohortTables
@@ -120,9 +121,7 @@ class BeforeRecalibration:
 def one_fold(patients: pd.DataFrame) -> Outcomes:
     """The patients (one row each) as one test part; its censoring weights come from the same patients."""
     ids = list(patients["patient_id"])
-    whole = Outcomes.from_folds(patients, {0: ([], ids)})
-    fold = replace(whole.folds[0], train_event=whole.event, train_time=whole.time_months)
-    return replace(whole, folds=(fold,))
+    return Outcomes.from_folds(patients, {0: ([], ids)}).with_weights_of_all()
 
 
 def score(
@@ -205,7 +204,7 @@ def _summary(
     before: BeforeRecalibration | None,
 ) -> ExternalSummary:
     info = trial.info
-    event = patients["event"].to_numpy(dtype=np.int64) == 1
+    outcomes, had_competing = one_fold(patients), competing.flags(patients)
     return ExternalSummary(
         model=subject.name,
         version=subject.version,
@@ -214,8 +213,9 @@ def _summary(
         endpoint=info.endpoint,
         development=str(subject.record.get("name", "")),
         patients=len(patients),
-        events=int(event.sum()),
-        follow_up=median_follow_up(event, patients["time_months"].to_numpy(dtype=np.float64)),
+        events=int(outcomes.event.sum()),
+        follow_up=median_follow_up(outcomes.event | had_competing, outcomes.time_months, outcomes.entry_months),
+        competing_events=int(had_competing.sum()),
         excluded=dict(Counter(predicted.excluded.values())),
         excluded_at_ingest=len(info.attrition),
         out_of_distribution=predicted.out_of_distribution,
