@@ -128,7 +128,8 @@ with an interval above 0. Small targets gain more: with 30 events +.071 in the m
 | default, full | +0.002 | +0.011 | -0.010 | -0.005 | 0.656, 0.778 |
 
 It is a gain in the two folds of HNSC, the cohort that gains most by the Cox branch as well, and no gain on the other
-four, where the default with `full` is lower: the default remains `none`. `auto`, the choice inside the training part, was not measured on real cohorts.
+four, where the default with `full` is lower: the default remains `none`. `auto`, the choice inside the training part,
+was not measured on real cohorts.
 
 **Optimism.** The penalties, the share of the own score and the margin of the Cox branch were chosen on these cohorts
 with folds by site. With the choice made on the other four cohorts the gains over the linear model were +.008, +.006,
