@@ -1,25 +1,24 @@
 """Claim: `mcti train` of 10,000 patients with 2,000 patches of 192 features (15.4 GB) needs less than 8 GiB of memory.
 
 Synthetic patients with 1,500 genes, feature files of two bytes per value. Two folds are trained at the same time by two
-workers, one epoch each. Per number of patients: the peak of the memory of all processes that the system cannot
-reclaim (`Anonymous` of /proc/PID/smaps_rollup, sampled), seconds, and patients per second, which are equal if the time
-is linear. With --limit-gib all processes are in a control group (root) with that limit, files included.
+workers, one epoch each. Per number of patients: the peak of the memory of all processes that the system cannot reclaim,
+seconds, and the processor time per patient, which is the same for all numbers if the time is linear. With --limit-gib
+all processes are in a control group (root) with that limit, files included.
 Needs 6 bytes of disk per value: 23 GB for the claim.
 Run: python -m benchmarks.train_scale [--patients 2500 5000 10000] [--limit-gib 8]
 """
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pandas as pd
 
+from benchmarks import process_memory
 from mcti.cohort import tables
 from mcti.params import SplitParams
 from mcti.steps.split import split
@@ -27,7 +26,6 @@ from mcti.steps.split import split
 CLAIM_GIB, CLAIM_PATIENTS = 8.0, 10_000
 WIDTH, GENES = 192, 1500
 _SETTINGS = ("train.epochs=1", "train.workers=2")
-_CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 def write(root: Path, patients: int, patches: int) -> None:
@@ -58,75 +56,42 @@ def write(root: Path, patients: int, patches: int) -> None:
     split(root / "cohort", None, SplitParams(folds=2, inner_folds=2), root / "folds.csv")
 
 
-def train(root: Path, limit_gib: float) -> tuple[float, float]:
-    """Peak of the memory that cannot be reclaimed, in GiB, and seconds of `mcti train` on the folder of `write`."""
+def train(root: Path, settings: Sequence[str], limit_gib: float) -> process_memory.Usage:
+    """The cost of `mcti train` on the folder of `write`; settings: values of `--set`."""
     command = [str(Path(sys.executable).with_name("mcti")), "train", "--cohort", str(root / "cohort"), "--features",
                str(root / "features"), "--folds", str(root / "folds.csv"), "--out", str(root / "models")]  # fmt: skip
-    command += [word for setting in _SETTINGS for word in ("--set", setting)]
-    group = _limited_group(limit_gib) if limit_gib else None
-    begin, peak = time.monotonic(), 0.0
-    # Elsewhere: the params.yaml of this repository has settings of the demo.
-    process = subprocess.Popen(command, cwd=root, preexec_fn=None if group is None else lambda: _enter(group))
-    while process.poll() is None:
-        peak = max(peak, sum(map(_anonymous, _tree(process.pid))) / 2**30)
-        time.sleep(0.5)
-    if group is not None:
-        group.rmdir()
-    if process.returncode:
-        raise SystemExit(f"mcti train ended with {process.returncode}")
-    return peak, time.monotonic() - begin
+    command += [word for setting in (*_SETTINGS, *settings) for word in ("--set", setting)]
+    # In another folder: the params.yaml of this repository has settings of the demo.
+    return process_memory.run(command, root, limit_gib)
 
 
-def _limited_group(gib: float) -> Path:
-    """A control group of version 1 or 2 with this limit of memory."""
-    first_version = (_CONTROL_GROUPS / "memory").exists()
-    if not first_version:
-        (_CONTROL_GROUPS / "cgroup.subtree_control").write_text("+memory")
-    group = (_CONTROL_GROUPS / "memory" if first_version else _CONTROL_GROUPS) / f"mcti-{os.getpid()}"
-    group.mkdir()
-    limit = group / ("memory.limit_in_bytes" if first_version else "memory.max")
-    limit.write_text(str(int(gib * 2**30)))
-    return group
-
-
-def _enter(group: Path) -> None:
-    (group / "cgroup.procs").write_text(str(os.getpid()))
-
-
-def _tree(pid: int) -> list[int]:
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:  # it has ended
-        return []
-    return [pid, *(one for child in children for one in _tree(int(child)))]
-
-
-def _anonymous(pid: int) -> int:
-    """Bytes of a process that are not pages of a file."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:  # it has ended
-        return 0
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Anonymous:"))
-
-
-def main() -> int:
-    """Print a line per number of patients; 1 if the claim does not hold."""
+def main(arguments: list[str] | None = None) -> int:
+    """Print a line per number of patients, and the ratios of the time per patient; 1 if the claim does not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--patients", type=int, nargs="+", default=[2500, 5000, CLAIM_PATIENTS])
     parser.add_argument("--patches", type=int, default=2000)
+    parser.add_argument("--set", dest="settings", action="append", default=[], help="a setting, such as train.epochs=2")
     parser.add_argument("--limit-gib", type=float, default=0.0, help="memory limit of all processes; 0: none")
-    options = parser.parse_args()
-    highest = 0.0
+    options = parser.parse_args(arguments)
+    highest, per_patient = 0.0, {}
     for patients in options.patients:
         with tempfile.TemporaryDirectory(prefix="mcti-scale-") as folder:
             write(Path(folder), patients, options.patches)
-            peak, seconds = train(Path(folder), options.limit_gib)
-        highest = max(highest, peak)
+            usage = train(Path(folder), options.settings, options.limit_gib)
+        highest, per_patient[patients] = max(highest, usage.peak_gib), usage.cpu / patients
         size = patients * options.patches * WIDTH * 4 / 1e9
-        print(f"{patients} patients, {size:.1f} GB of features: {peak:.2f} GiB, {seconds:.0f} s, "
-              f"{patients / seconds:.1f} patients/s", flush=True)  # fmt: skip
+        print(f"{patients} patients, {size:.1f} GB of features: {usage.peak_gib:.2f} GiB, {usage.cpu:.0f} s of a "
+              f"processor, {usage.wall:.0f} s, {1e3 * per_patient[patients]:.1f} ms of a processor per patient",
+              flush=True)  # fmt: skip
+    print(_growth(per_patient))
     return int(highest >= CLAIM_GIB)
+
+
+def _growth(per_patient: Mapping[int, float]) -> str:
+    """Processor time per patient relative to the smallest cohort, by number of patients; 1 where time is linear."""
+    base = per_patient[min(per_patient)]
+    ratios = ", ".join(f"{patients}: {seconds / base:.2f}" for patients, seconds in sorted(per_patient.items()))
+    return f"processor time per patient relative to {min(per_patient)} patients: {ratios}"
 
 
 if __name__ == "__main__":

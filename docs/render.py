@@ -27,7 +27,8 @@ All settings of `params.yaml`, section by section. A command reads the file with
 and `--set section.key=value` (repeatable) overrides one key:
 
 ```
-mcti train --set train.epochs=20 --set train.architecture.width=64 --dry-run
+mcti train --cohort data/cohort --features data/features --folds data/folds.csv --out models/folds \\
+           --set train.epochs=20 --set train.architecture.width=64 --dry-run
 ```
 
 A key that no table below lists is an error (exit code 2) with the most similar key, at every depth:

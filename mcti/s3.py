@@ -10,6 +10,7 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,6 +30,10 @@ class Conflict(OperationalError):
     """A conditional write failed: another process changed the object first."""
 
 
+class NoCredentials(OperationalError):
+    """The environment has no keys for S3."""
+
+
 def split_address(location: str) -> tuple[str, str]:
     """Bucket and key of an `s3://bucket/key` address.
 
@@ -43,8 +48,7 @@ def split_address(location: str) -> tuple[str, str]:
 def get(location: str) -> tuple[bytes, str]:
     """Bytes and etag of one object; pass the etag to `put(only_if_etag=…)`.
 
-    Raises
-        DataError: there is no such object.
+    Raises DataError: there is no such object.
     """
     bucket, key = split_address(location)
     with service(location):
@@ -55,8 +59,7 @@ def get(location: str) -> tuple[bytes, str]:
 def put(location: str, body: bytes, *, only_if_absent: bool = False, only_if_etag: str = "") -> str:
     """Write one object; returns the new etag.
 
-    Raises
-        Conflict: the condition does not hold: another process wrote or deleted the object.
+    Raises Conflict: the condition does not hold: another process wrote or deleted the object.
     """
     bucket, key = split_address(location)
     condition = {"IfNoneMatch": "*"} if only_if_absent else {"IfMatch": only_if_etag} if only_if_etag else {}
@@ -77,16 +80,17 @@ def _deleted_is_conflict(location: str, conditional: bool) -> Iterator[None]:
         raise
 
 
-def addresses(prefix: str) -> list[str]:
-    """The addresses of all objects below a prefix, sorted."""
-    return sorted(etags(prefix))
+def addresses(prefix: str, *, after: str = "") -> list[str]:
+    """The addresses of all objects below a prefix, sorted; after: only those that follow this address."""
+    return sorted(etags(prefix, after=after))
 
 
-def etags(prefix: str) -> dict[str, str]:
-    """The etag of each object below a prefix, by address."""
+def etags(prefix: str, *, after: str = "") -> dict[str, str]:
+    """The etag of each object below a prefix, by address. after: as in `addresses`."""
     bucket, key = split_address(prefix)
+    start = {"StartAfter": split_address(after)[1]} if after else {}
     with service(prefix, many=True):
-        pages = client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
+        pages = client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key, **start)
         items = [item for page in pages for item in page.get("Contents", ())]
     return {f"s3://{bucket}/{item['Key']}": str(item["ETag"]).strip('"') for item in items}
 
@@ -138,11 +142,7 @@ def download(location: str, path: str) -> None:
 
 
 def has_versioning(location: str) -> bool | None:
-    """Whether the bucket of an s3:// address is versioned; None without the right to read this.
-
-    Raises
-        OperationalError: S3 is unavailable.
-    """
+    """Whether the bucket of an s3:// address is versioned; None without the right to read this."""
     from botocore.exceptions import ClientError
 
     bucket, _ = split_address(location)
@@ -156,11 +156,7 @@ def has_versioning(location: str) -> bool | None:
 
 
 def has_object_lock(location: str) -> bool | None:
-    """Whether new objects of the bucket of an s3:// address are locked for a time; None without the right to read this.
-
-    Raises
-        OperationalError: S3 is unavailable.
-    """
+    """Whether new objects of the bucket of an s3:// address are locked; None without the right to read this."""
     from botocore.exceptions import ClientError
 
     bucket, _ = split_address(location)
@@ -182,8 +178,7 @@ def ensure_locked_bucket(name: str, days: int) -> None:
 
     A store without object lock gets a versioned bucket; `has_object_lock` reports the difference.
 
-    Raises
-        OperationalError: S3 does not respond, or refuses the credentials.
+    Raises OperationalError: S3 does not respond, or refuses the credentials.
     """
     from botocore.exceptions import ClientError
 
@@ -204,8 +199,7 @@ def ensure_locked_bucket(name: str, days: int) -> None:
 def ensure_bucket(name: str, *, versioned: bool = False) -> None:
     """Create the bucket if it does not exist; versioned: enable versioning.
 
-    Raises
-        OperationalError: S3 does not respond, or refuses the credentials.
+    Raises OperationalError: S3 does not respond, or refuses the credentials.
     """
     with service(f"s3://{name}", many=True):
         if name not in {bucket["Name"] for bucket in client().list_buckets()["Buckets"]}:
@@ -256,14 +250,17 @@ def _client(environment: tuple[str, ...]) -> Any:  # noqa: ARG001  (the key of t
 
 def _create_client(attempts: int, connect_seconds: float, silent_seconds: float) -> Any:
     import boto3
+    import botocore.session
     from botocore.config import Config
 
-    retries = {"total_max_attempts": attempts, "mode": "standard"}
-    session = boto3.Session()
+    core = botocore.session.get_session()
+    core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_timestamp)
+    session = boto3.Session(botocore_session=core)
     # A Secret made from a file may end with a line break; boto3 then reports that S3 does not respond.
     if (keys := session.get_credentials()) and re.search(r"\s", f"{keys.access_key}{keys.secret_key}"):
         raise OperationalError("a key of S3 contains a line break or blank", _source_of_keys(), "write only the key")
-    config = Config(retries=retries, connect_timeout=connect_seconds, read_timeout=silent_seconds)
+    retries = {"total_max_attempts": attempts, "mode": "standard"}
+    config = Config(retries=retries, connect_timeout=connect_seconds, read_timeout=silent_seconds, tcp_keepalive=True)
     try:
         return session.client("s3", config=config)
     except ValueError as error:  # an address without a scheme or host
@@ -271,11 +268,17 @@ def _create_client(attempts: int, connect_seconds: float, silent_seconds: float)
         raise OperationalError(what, "AWS_ENDPOINT_URL_S3", "write http://HOST:PORT") from error
 
 
+def _timestamp(text: Any) -> datetime:
+    """The time of an object in a listing; botocore's own parser takes most of the time of a long listing."""
+    from botocore.utils import parse_timestamp
+
+    return datetime.fromisoformat(text) if "T" in str(text) and str(text)[:1].isdigit() else parse_timestamp(text)
+
+
 def _attempts() -> int:
     """Attempts of one request: 4 take some seconds; a task of a cluster sets AWS_MAX_ATTEMPTS higher.
 
-    Raises
-        OperationalError: the variable is no whole number above 0.
+    Raises OperationalError: the variable is no whole number above 0.
     """
     text = os.environ.get("AWS_MAX_ATTEMPTS") or "4"
     if not re.fullmatch(r"[1-9]\d{0,3}", text):
@@ -296,8 +299,7 @@ def service(location: str, *, many: bool = False) -> Iterator[None]:
 
     many    the body sends several requests, or transfers an object of any size: it may take longer than one request
 
-    Raises OperationalError when credentials are missing or refused, or S3 does not respond; NotFound and Conflict as
-    their names
+    Raises NoCredentials, NotFound, Conflict; OperationalError when keys are refused, or S3 does not respond.
     """
     from botocore import exceptions
 
@@ -312,7 +314,7 @@ def service(location: str, *, many: bool = False) -> Iterator[None]:
     except exceptions.ClientError as error:
         raise _refusal(error.response.get("Error", {}).get("Code", ""), location) from error
     except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.ProfileNotFound) as error:
-        raise OperationalError("no S3 credentials", location, _keys_hint()) from error
+        raise NoCredentials("no S3 credentials", location, _keys_hint()) from error
     except exceptions.BotoCoreError as error:
         what = f"S3 does not answer ({type(error).__name__})"
         raise OperationalError(what, location, service_hint("AWS_ENDPOINT_URL_S3")) from error
@@ -324,9 +326,8 @@ def _refusal(code: str, location: str) -> MctiError:
     if code in {"PreconditionFailed", "412", "ConditionalRequestConflict"}:
         return Conflict("another process wrote first", location, "read again and retry")
     if code in {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403"}:
-        return OperationalError(
-            f"S3 refused the credentials ({code})", location, f"check {_source_of_keys()} and their rights"
-        )
+        hint = f"check {_source_of_keys()} and their rights"
+        return OperationalError(f"S3 refused the credentials ({code})", location, hint)
     hints = {
         "RequestTimeTooSkewed": "correct the clock of this machine",
         "InternalError": "see the log of the service (of mcti stack: .stack/logs); its disk may be full",
@@ -351,8 +352,7 @@ def _source_of_keys() -> str:
 def range_reader(location: str) -> tuple[Callable[[int, int], bytes], int]:
     """A function from (offset, size) to bytes of one object, and the object's size: a header without the rest.
 
-    Raises
-        DataError: there is no such object.
+    Raises DataError: there is no such object.
     """
     bucket, key = split_address(location)
     with service(location):

@@ -1,23 +1,45 @@
-"""The command blocks of the tutorial and the how-tos: what runs, and what is compared with the parsers only.
+"""The command blocks of the documents: what runs, and what is compared with the parsers only.
 
-A block of a page starts with ```bash. It is run by a test; a block with a `title`, which states what it needs, is not.
-Every command of both kinds must be understood by the parser of its program (`fault`).
+A block of commands starts with ```bash. It is run by a test (`ELSEWHERE`, or tests/stack/test_pages.py); a block with a
+`title`, which states what it needs and which test covers it, is not. Every command of both kinds must be understood by
+the parser of its program (`fault`). tests/infra/test_runbook.py covers the blocks of infra/runbook.md.
 """
 
 import contextlib
 import io
 import itertools
+import json
 import re
 import shlex
 import subprocess
+import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*(ROOT / "docs" / "tutorial").glob("*.md"), *(ROOT / "docs" / "how-to").glob("*.md")])
-LANGUAGES = ("bash", "yaml", "text")
+GENERATED = ("api.md", "cli.md", "params.md", "results.md")
+"""docs/render.py and benchmarks/tcga_study.py write these pages."""
+_WRITTEN = [page for page in (ROOT / "docs").rglob("*.md") if page.name not in GENERATED]
+PAGES = {page.relative_to(ROOT).as_posix(): page for page in (*ROOT.glob("*.md"), *sorted(_WRITTEN))}
+"""Path from the root -> page."""
+ELSEWHERE = {
+    "docs/tutorial/demo.md": "tests/stack/test_whole_way.py",
+    "docs/tutorial/own-tables.md": "tests/stack/test_without_slides.py",
+    "docs/tutorial/own-features.md": "tests/stack/test_without_slides.py",
+    "docs/tutorial/cluster.md": "tests/stack/test_without_slides.py",
+    "docs/tutorial/promotion.md": "tests/stack/test_without_slides.py",
+    "docs/how-to/external-cohort.md": "tests/stack/test_without_slides.py",
+    "docs/how-to/monitoring.md": "tests/stack/test_without_slides.py",
+    "docs/how-to/new-patients.md": "tests/stack/test_without_slides.py",
+}
+"""Pages whose blocks belong to one project, and the test that runs them there."""
+LANGUAGES = ("bash", "yaml", "text", "csv", "json", "python")
 SHELL = ("git", "mkdir", "cd", "python3", "pip", ".")
-_FENCE = re.compile(r'^```(\w*)(?: title="([^"]+)")?([^\n]*)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(
+    r'^(?P<indent> *)```(\w*)(?: title="([^"]+)")?([^\n]*)\n(.*?)^(?P=indent)```$', re.MULTILINE | re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +55,8 @@ class Block:
 
 def blocks(page: Path) -> list[Block]:
     """The fenced blocks of a page, in order."""
-    return [Block(page.name, *match.groups("")) for match in _FENCE.finditer(page.read_text(encoding="utf-8"))]
+    fences = [match.groups("")[1:] for match in _FENCE.finditer(page.read_text(encoding="utf-8"))]
+    return [Block(page.name, *words, textwrap.dedent(text)) for *words, text in fences]
 
 
 def to_run(page: Path) -> list[str]:
@@ -42,8 +65,8 @@ def to_run(page: Path) -> list[str]:
 
 
 def settings(page: Path) -> str:
-    """The YAML blocks of a page."""
-    return "".join(block.text for block in blocks(page) if block.language == "yaml")
+    """The YAML blocks of a page that are settings."""
+    return "".join(block.text for block in blocks(page) if block.language == "yaml" and not block.title)
 
 
 def run(scripts: list[str], folder: Path, environment: dict[str, str]) -> str:
@@ -76,9 +99,13 @@ def commands(script: str) -> list[list[str]]:
 def fault(words: list[str]) -> str:
     """Why the program would refuse these words; empty when its parser understands them."""
     program, *rest = words
-    checks = {"mcti": _mcti, "dvc": _dvc, "make": _make, "kubectl": _kubectl}
+    checks = {"mcti": _mcti, "dvc": _dvc, "make": _make, "kubectl": _kubectl, "kfp": _kfp, "docker": _docker}
+    checks["curl"] = _curl
     if program in checks:
         return checks[program](rest)
+    if "/" in program:
+        exists = (ROOT / program).is_file() or (Path(sys.executable).parent / Path(program).name).exists()
+        return "" if exists else f"no file {program}"
     return "" if program in SHELL else f"no parser for {program}"
 
 
@@ -87,8 +114,35 @@ def _mcti(rest: list[str]) -> str:
 
     from mcti.cli.app import app
 
-    command, words = get_command(app), list(rest)
+    return _click(get_command(app), rest)
+
+
+def _kfp(rest: list[str]) -> str:
+    from kfp.cli import cli
+
+    return _click(cli.cli, rest)
+
+
+def _docker(rest: list[str]) -> str:
+    """The command of mcti that a container runs."""
+    return _mcti(rest[rest.index("mcti") + 1 :]) if "mcti" in rest else "no command of mcti"
+
+
+def _curl(rest: list[str]) -> str:
+    """The body must be JSON."""
+    try:
+        json.loads(rest[rest.index("-d") + 1])
+    except ValueError as error:  # also without -d
+        return str(error)
+    return ""
+
+
+def _click(command: Any, rest: list[str]) -> str:
+    """Why the parser of a command or group refuses these words."""
+    words = list(rest)
     while hasattr(command, "commands"):
+        while words and words[0].startswith("--"):  # an option of the group, with its value
+            del words[:2]
         if not words or words[0] not in command.commands:
             return f"no command {' '.join(rest)}"
         command = command.commands[words.pop(0)]

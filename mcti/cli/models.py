@@ -96,7 +96,9 @@ def approve(
 @command(group, "lineage")
 def lineage(
     context: CommandContext,
-    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="models:/NAME@ALIAS, or kfp-run:ID, data:MD5, …")],
+    address: Annotated[
+        str, typer.Argument(metavar="ADDRESS", help="models:/NAME@ALIAS, or kfp-run:ID, data:DIGEST, …")
+    ],
     remote: Annotated[
         str | None, typer.Option(metavar="URL", help="DVC's remote, to verify the sources; default: cluster.remote.")
     ] = None,

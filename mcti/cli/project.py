@@ -1,17 +1,21 @@
 """The command that makes a project of one's own tables."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from mcti.cli import init_options as opts
 from mcti.cli.command_context import CommandContext, command, print_status
 from mcti.errors import UsageError
 
-group = typer.Typer()
+if TYPE_CHECKING:
+    from mcti.project.clinical import Answers
+    from mcti.project.proposal import Sources
 
-Column = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the clinical table; default: by name.")]
+group = typer.Typer()
 
 
 def add_to(app: typer.Typer) -> None:
@@ -22,74 +26,33 @@ def add_to(app: typer.Typer) -> None:
 @command(group, "init")
 def init(
     context: CommandContext,  # noqa: ARG001
-    folder: Annotated[str | None, typer.Argument(metavar="DIR", help="Folder of the project; it may exist.")] = None,
-    clinical: Annotated[
-        str | None,
-        typer.Option(metavar="TABLE", help="Clinical table, folder of cBioPortal or Xena, or JSON of the GDC."),
-    ] = None,
-    expression: Annotated[
-        str | None, typer.Option(metavar="TABLE", help="Expression table, or the GDC's folder of STAR counts.")
-    ] = None,
-    slides: Annotated[
-        str | None, typer.Option(metavar="TABLE|FOLDER", help="Table of slides, or a folder of slides.")
-    ] = None,
-    features: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Ready-made features; then no slide is read.")
-    ] = None,
-    features_format: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Their format (docs/slides.md); default: by the files.")
-    ] = None,
-    encoder: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Encoder of the slides (default: hed44), or of the features.")
-    ] = None,
-    mpp: Annotated[float | None, typer.Option(metavar="µm/px", help="Resolution of the features.")] = None,
-    patch_size: Annotated[int | None, typer.Option(metavar="N", help="Patch size of the features in pixels.")] = None,
-    expression_scale: Annotated[
-        str | None, typer.Option(metavar="NAME", help="counts | tpm | log2 | z-score; default: by the values.")
-    ] = None,
-    time_unit: Annotated[
-        str | None, typer.Option(metavar="NAME", help="days | months | years; default: by name and values.")
-    ] = None,
-    endpoint: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME[=TIMES,EVENTS]",
-            help="OS | DSS | DFI | PFI | DMFS, with its columns where their names do not state it; repeatable, the "
-            "first is selected; default: by the column names.",
-        ),
-    ] = None,
-    patient: Column = None,
-    time: Column = None,
-    event: Column = None,
-    site: Column = None,
-    age: Column = None,
-    sex: Column = None,
-    subtype: Column = None,
-    entry: Column = None,
-    event_value: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="VALUE=0|1|2",
-            help="Meaning of a value of the event column: 1 observed, 0 censored, 2 a competing event; repeatable.",
-        ),
-    ] = None,
-    sex_value: Annotated[
-        list[str] | None,
-        typer.Option(metavar="VALUE=WORD", help="Meaning of a value of sex: female | male | missing; repeatable."),
-    ] = None,
-    event_confirmed: Annotated[
-        bool, typer.Option("--event-confirmed", help="The provider confirmed that event 1 means observed.")
-    ] = False,
-    covariate: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help="Covariate that the network reads; repeatable.")
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Cohort and registered model; default: name of the folder.")
-    ] = None,
-    example: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Filled settings: tcga | clam | stamp; without DIR: print them.")
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Take every proposal, without questions.")] = False,
+    folder: opts.Folder = None,
+    clinical: opts.Clinical = None,
+    expression: opts.Expression = None,
+    slides: opts.Slides = None,
+    features: opts.Features = None,
+    features_format: opts.FeaturesFormat = None,
+    encoder: opts.Encoder = None,
+    mpp: opts.Resolution = None,
+    patch_size: opts.PatchSize = None,
+    expression_scale: opts.ExpressionScale = None,
+    time_unit: opts.TimeUnit = None,
+    endpoint: opts.Endpoints = None,
+    patient: opts.Column = None,
+    time: opts.Column = None,
+    event: opts.Column = None,
+    site: opts.Column = None,
+    age: opts.Column = None,
+    sex: opts.Column = None,
+    subtype: opts.Column = None,
+    entry: opts.Column = None,
+    event_value: opts.EventValues = None,
+    sex_value: opts.SexValues = None,
+    event_confirmed: opts.EventConfirmed = False,
+    covariate: opts.Covariates = None,
+    name: opts.Name = None,
+    example: opts.Example = None,
+    yes: opts.Yes = False,
 ) -> object:
     """Make a project of your own tables: git, DVC, settings, stages. Existing files are kept.
 
@@ -99,39 +62,62 @@ def init(
     Example: mcti init lung-os --clinical clinical.csv --expression genes.csv --slides slides.csv --yes
     """
     from mcti.project import init as projects
-    from mcti.project.clinical import Answers
-    from mcti.project.proposal import Sources, as_mapping
 
     if example is not None:
         return projects.init_example(Path(folder), example) if folder else projects.example(example)
+    target = _folder(folder, yes)
+    clinical, expression, slides, features = _tables(clinical, expression, slides, features, yes)
+    of_features = {"format": features_format, "encoder": encoder, "mpp": mpp, "patch_size": patch_size}
+    inputs = _sources(clinical, expression, slides, features, of_features, expression_scale)
+    columns = {"patient_id": patient, "time_months": time, "event": event, "site": site, "age": age}
+    columns |= {"is_female": sex, "subtype": subtype, "entry_months": entry}
+    answers = _answers(columns, time_unit, endpoint or [], event_value or [], sex_value or [], covariate)
+    answers = replace(answers, event_confirmed=event_confirmed)
+    return projects.init(target, name or projects.name_of(target), inputs, answers, None if yes else _prompt)
+
+
+def _folder(folder: str | None, yes: bool) -> Path:
+    """The folder of the project; questions need a terminal."""
     if folder is None:
         raise UsageError("no folder", "DIR", "name the folder of the project: mcti init DIR")
     if not yes and not sys.stdin.isatty():
         raise UsageError("no terminal for questions", "--yes", "add --yes to take the proposals")
-    clinical, expression, slides, features = _tables(clinical, expression, slides, features, yes)
-    named = {"format": features_format, "encoder": encoder, "mpp": mpp, "patch_size": patch_size}
-    columns = {"patient_id": patient, "time_months": time, "event": event, "site": site, "age": age}
-    columns |= {"is_female": sex, "subtype": subtype, "entry_months": entry}
-    inputs = Sources(
+    return Path(folder)
+
+
+def _sources(
+    clinical: str, expression: str | None, slides: str | None, features: str | None, of_features: dict[str, Any],
+    expression_scale: str | None,
+) -> "Sources":  # fmt: skip
+    """The tables, and what the user stated about the features."""
+    from mcti.project.proposal import Sources
+
+    return Sources(
         clinical=clinical,
         expression=expression,
         slides=slides,
         features=features,
-        features_stated=_stated(named) if features else {},
+        features_stated=_stated(of_features) if features else {},
         expression_scale=expression_scale,
-        encoder=encoder or "hed44",
+        encoder=of_features["encoder"] or "hed44",
     )
-    answers = Answers(
+
+
+def _answers(
+    columns: dict[str, str | None], time_unit: str | None, endpoints: list[str], event_values: list[str],
+    sex_values: list[str], covariates: list[str] | None,
+) -> "Answers":  # fmt: skip
+    """What the user stated by flags about the clinical table."""
+    from mcti.project.clinical import Answers
+    from mcti.project.proposal import as_mapping
+
+    return Answers(
         columns=_stated(columns),
         time_unit=time_unit,
-        endpoints=_endpoints(endpoint or [], time or event),
-        event_values=_events(as_mapping(event_value or [], "--event-value")),
-        sex_values=_sex_values(as_mapping(sex_value or [], "--sex-value")),
-        event_confirmed=event_confirmed,
-        covariates=tuple(covariate) if covariate else None,
-    )
-    return projects.init(
-        Path(folder), name or projects.name_of(Path(folder)), inputs, answers, None if yes else _prompt
+        endpoints=_endpoints(endpoints, columns["time_months"] or columns["event"]),
+        event_values=_events(as_mapping(event_values, "--event-value")),
+        sex_values=_sex_values(as_mapping(sex_values, "--sex-value")),
+        covariates=tuple(covariates) if covariates else None,
     )
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from mcti import storage
 from mcti.arrays import IntArray
-from mcti.cohort import sites, split_files
+from mcti.cohort import competing, labels, sites, split_files
 from mcti.cohort.reading import read_table
 from mcti.errors import DataError, UsageError, did_you_mean
 from mcti.params import SplitParams
@@ -96,8 +96,8 @@ def assign_folds(patients: pd.DataFrame, params: SplitParams) -> Folds:
 def assign_stratified(patients: pd.DataFrame, folds: int, seed: list[int]) -> IntArray:
     """The fold of each patient (n,): patients, events and events of each subtype differ by at most one between folds.
 
-    Patients are sorted by event, subtype and quarter of follow-up, shuffled within each stratum, and assigned to the
-    folds in turn.
+    Patients are sorted by event (censored, event, competing event), subtype and quarter of follow-up, shuffled within
+    each stratum, and assigned to the folds in turn.
 
     Raises DataError when there are fewer patients, or fewer events, than folds.
     """
@@ -105,7 +105,7 @@ def assign_stratified(patients: pd.DataFrame, folds: int, seed: list[int]) -> In
     rng = np.random.default_rng(seed)
     stratum = pd.DataFrame(
         {
-            "event": patients["event"].to_numpy(),
+            "event": patients["event"].to_numpy() + labels.COMPETING * competing.flags(patients),
             "subtype": patients["subtype"].to_numpy(),
             "quarter": _quarters(patients),
             "shuffle": rng.permutation(len(patients)),

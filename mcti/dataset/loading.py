@@ -13,6 +13,7 @@ import torch
 from mcti.cohort import left_truncation, tables
 from mcti.dataset.bag_store import BagStore
 from mcti.dataset.bags import Dataset, PatientBag
+from mcti.dataset.expression_file import ExpressionFile
 from mcti.dataset.slide_bags import load_bag
 from mcti.errors import DataError, did_you_mean
 from mcti.storage import Location, exists, join
@@ -64,13 +65,26 @@ class CohortTables:
     categories: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, cohort: Location, features: Location | None, genes: list[str] | None = None) -> "CohortTables":
-        """Read the tables; arguments and errors as in `load_dataset`."""
+    def read(
+        cls,
+        cohort: Location,
+        features: Location | None,
+        genes: list[str] | None = None,
+        expression_file: Path | None = None,
+    ) -> "CohortTables":
+        """Read the tables; arguments and errors as in `load_dataset`.
+
+        expression_file  of `write_expression`, which is mapped in place of reading the table
+        """
         patients = tables.read_patients(cohort).sort_values("patient_id")
         columns = tables.covariate_columns(patients)
         covariates = tuple(name for name, numeric in columns.items() if numeric)
         categories = tuple(name for name, numeric in columns.items() if not numeric)
-        expression = tables.read_expression(cohort, genes)
+        if expression_file is None:
+            expression = tables.read_expression(cohort, genes)
+        else:
+            file = ExpressionFile.read(expression_file)
+            expression = pd.DataFrame(file.values, index=list(file.ids), columns=list(file.genes), copy=False)
         slides = slides_with_features(cohort, features, patients["patient_id"])
         return cls(cohort, features, patients, expression, slides, covariates, categories)
 
@@ -133,6 +147,11 @@ class CohortTables:
                 hint = did_you_mean(patient, sorted(self._by_id))
                 raise DataError(f"there is no patient {patient!r}", str(self.cohort), hint)
         return [self._by_id[patient] for patient in sorted(set(patients))]
+
+
+def write_expression(cohort: Location, folder: Path) -> None:
+    """Write the expression of a cohort to a new folder, for `CohortTables.read`; errors as in `load_dataset`."""
+    ExpressionFile.write(folder, tables.gene_names(cohort), tables.expression_blocks(cohort))
 
 
 def check_covariates(cohort: Location, names: Iterable[str]) -> None:

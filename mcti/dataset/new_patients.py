@@ -16,6 +16,7 @@ from mcti.cohort import labels
 from mcti.cohort.raw_tables import Matrix, RawTable, as_matrix, key_position
 from mcti.cohort.reading import read_matrix, read_table
 from mcti.dataset.bags import Dataset, PatientBag
+from mcti.dataset.expression_file import ExpressionFile
 from mcti.dataset.loading import check_single_encoder, patient_files
 from mcti.dataset.slide_bags import load_bag
 from mcti.errors import DataError, did_you_mean
@@ -118,12 +119,14 @@ class NewPatientTables:
         features: Location | None,
         age_values: Mapping[str, float] = MappingProxyType({}),
         category_values: Mapping[str, Replaced] = MappingProxyType({}),
+        expression_file: Path | None = None,
     ) -> "NewPatientTables":
         """Read the tables of a folder.
 
         age_values       years of masked ages such as `>89` (ingest.age_values)
         category_values  the categorical covariates of the model by name, each with the cells to replace and their
                          levels (ingest.category_values)
+        expression_file  of `write_expression`, which is mapped in place of reading the table
 
         Reads   folder/expression.csv|parquet (patient_id, one column per gene), clinical.csv|parquet (patient_id,
                 covariates: numbers, and text for the categorical ones), slides.csv|parquet (patient_id, slide_id, path)
@@ -132,7 +135,8 @@ class NewPatientTables:
         Raises DataError when a table is malformed, naming the file and the row
         """
         numbers, levels = _clinical(folder, age_values, category_values)
-        genes, covariates = _rows_by_patient(_expression(folder)), _rows_by_patient(numbers)
+        table = _expression(folder) if expression_file is None else ExpressionFile.read(expression_file)
+        genes, covariates = _rows_by_patient(table), _rows_by_patient(numbers)
         patients = {*genes[0], *covariates[0]}
         return cls(features, *genes, *covariates, slides_with_features(folder, features, patients), levels)
 
@@ -162,7 +166,7 @@ class NewPatientTables:
 
     def _genes(self, patient: str) -> torch.Tensor | None:
         row = self.genes.get(patient)
-        return None if row is None else torch.from_numpy(np.ascontiguousarray(row, dtype=np.float32))
+        return None if row is None else torch.from_numpy(np.array(row, dtype=np.float32))
 
     def _covariates(self, patient: str) -> dict[str, float | None]:
         missing = np.full(len(self.covariate_names), np.nan)
@@ -170,7 +174,18 @@ class NewPatientTables:
         return {name: None if np.isnan(value) else float(value) for name, value in values}
 
 
-def _rows_by_patient(table: Matrix | None) -> tuple[dict[str, NDArray[np.float32]], tuple[str, ...]]:
+def write_expression(folder: Path, out: Path) -> bool:
+    """Write the expression of the patients to a new folder `out`, for `NewPatientTables.read`; False: there is none.
+
+    Raises DataError when the table is malformed
+    """
+    table = _expression(folder)
+    if table is not None:
+        ExpressionFile.write(out, table.genes, [(table.ids, table.values)])
+    return table is not None
+
+
+def _rows_by_patient(table: Matrix | ExpressionFile | None) -> tuple[dict[str, NDArray[np.float32]], tuple[str, ...]]:
     """The rows of a table by patient, and the names of its columns."""
     return ({}, ()) if table is None else (dict(zip(table.ids, table.values, strict=True)), tuple(table.genes))
 

@@ -2,6 +2,7 @@
 
 import email.utils
 import os
+import re
 import time
 import urllib.error
 import urllib.request
@@ -18,6 +19,7 @@ SECONDS = 8.0
 """Limit of one request, without a retry."""
 FAULTY_SKEW, NOTABLE_SKEW = 300.0, 30.0
 """Seconds: S3 refuses a skew of 15 min, tokens expire within minutes; the Date header has 1 s of resolution."""
+_HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
 _S3_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
 
@@ -68,11 +70,11 @@ def check_mlflow() -> Check:
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not uri:
         return Check(name="MLflow", state="not configured", detail="MLFLOW_TRACKING_URI is not set: no run is recorded")
+    if fault := address_fault(uri):
+        return Check(name="MLflow", state="failed", detail=fault, hint="correct MLFLOW_TRACKING_URI")
     if not rest.supported(uri):
         detail = "an address or a plugin of MLflow's own client, not checked"
         return Check(name="MLflow", state="unknown", detail=detail)
-    if fault := address_fault(uri):
-        return Check(name="MLflow", state="failed", detail=fault, hint="correct MLFLOW_TRACKING_URI")
     server = rest.Server(uri, timeout=SECONDS, retries=0)
     try:
         version = server.send("GET", "/version").text.strip()
@@ -165,6 +167,8 @@ def _s3_address_fault() -> str:
 
 def address_fault(address: str) -> str:
     """What is wrong with the form of an HTTP address; empty: nothing, or it is no HTTP address."""
+    if _HOST_AND_PORT.match(address):
+        return f"the address has no scheme: write http://{address}, or https://"
     if not address.startswith(("http://", "https://")):
         return ""
     try:

@@ -13,7 +13,7 @@ from mcti.evaluation.case_mix import LINEAR_PREDICTOR, CaseMix, Membership
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.risk_groups import NAMES, RiskGroups, curves_of, log_rank
 from mcti.evaluation.scores import MCTI_KEY, Scores
-from mcti.evaluation.summary_text import MIN_CLAIM_EVENTS, SLOPE_LIMITS
+from mcti.evaluation.summary_text import MIN_CLAIM_EVENTS, SLOPE_LIMITS, competing_sentence
 from mcti.evaluation.transportability import Decomposition
 from mcti.model.names import display
 
@@ -33,6 +33,7 @@ class ExternalSummary:
     recalibration  how the survival curves were recalibrated, one line; empty: they were not
     subtypes_left_out  why the predicted subtypes are not scored; empty: they are, or the model predicts none
     time_ratio   median time_months divided by that of the development; NaN: unknown
+    competing_events  patients with a competing event
     """
 
     model: str
@@ -52,6 +53,7 @@ class ExternalSummary:
     recalibration: str = ""
     subtypes_left_out: str = ""
     time_ratio: float = math.nan
+    competing_events: int = 0
 
     @property
     def subject(self) -> str:
@@ -172,6 +174,8 @@ def warnings(summary: ExternalSummary, scores: Scores, skipped: Mapping[str, str
     if summary.time_ratio > TIME_RATIO or summary.time_ratio < 1 / TIME_RATIO:
         ratio = f"The median of time_months is {summary.time_ratio:.2g} times that of the development"
         sentences.append(f"{ratio}: check the unit of the source table (ingest.time_unit).")
+    if summary.competing_events:
+        sentences.append(f"{competing_sentence(summary.competing_events)} All scores are cause-specific.")
     if summary.subtypes_left_out:
         sentences.append(f"The predicted subtypes are not scored: {summary.subtypes_left_out}.")
     if summary.excluded:

@@ -154,9 +154,19 @@ def warnings(scores: Scores, skipped: Mapping[str, str]) -> list[str]:
             f"Months {months} cannot be scored: no event before, or no patient followed beyond, in the test or the "
             "training parts. Any S(t) there is extrapolated."
         )
+    if scores.competing:
+        sentences.append(competing_sentence(scores.competing["competing_events"]))
     if scores.search.get("seen"):
         sentences.append(_search_patients(scores.search))
     return sentences + _miscalibration(scores)
+
+
+def competing_sentence(patients: int) -> str:
+    """That S(t) is cause-specific, for a cohort in which this number of patients had a competing event."""
+    return (
+        f"{patients} patients had competing events, and count as censored in S(t): 1 - S(t) is larger than the "
+        "probability of the event."
+    )
 
 
 def _miscalibration(scores: Scores) -> list[str]:

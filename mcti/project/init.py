@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -107,11 +107,25 @@ def init(folder: Path, name: str, inputs: Sources, answers: Answers, prompt: Pro
 def _answered_proposal(name: str, inputs: Sources, answers: Answers, folder: Path, prompt: Prompt) -> Proposal:
     """The proposal with the answers of the user; answers that do not fit the tables are requested again."""
     proposal = propose(name, inputs, answers, folder)
+    earlier: dict[str, str] = {}
     while True:
+        new: dict[str, str] = {}
         try:
-            return propose(name, *_answered(proposal, inputs, answers, prompt), folder)
+            return propose(name, *_answered(proposal, inputs, answers, _recorded(prompt, earlier, new)), folder)
         except (DataError, UsageError) as error:
             prompt(f"error      {error}", "")
+            earlier = new
+
+
+def _recorded(prompt: Prompt, earlier: Mapping[str, str], answers: dict[str, str]) -> Prompt:
+    """The prompt that proposes the answers of an earlier round, and records the last answer to each question."""
+
+    def ask(question: str, proposed: str) -> str:
+        answer = prompt(question, earlier.get(question, proposed) if proposed else "")
+        answers[question] = answer
+        return answer
+
+    return ask
 
 
 def _answered(proposal: Proposal, inputs: Sources, answers: Answers, prompt: Prompt) -> tuple[Sources, Answers]:

@@ -3,30 +3,20 @@
 An approval is the name of the actor, or an electronic signature (electronic_signatures.py).
 """
 
-import getpass
-import os
 from typing import Any
 
 from mcti.errors import DataError
-from mcti.registry import electronic_signatures, models, rest
+from mcti.registry import actor, electronic_signatures, models, rest
 from mcti.registry.electronic_signatures import ElectronicSignature
 
 APPROVED = "mcti.approved."
 REGISTERED_BY, REGISTERED_USER = "mcti.registered_by", "mcti.registered_user"
 
 
-def actor() -> str:
-    """The actor: MCTI_ACTOR (a pipeline's service account), otherwise the login name.
-
-    It is not authenticated. The registry decides who may write tags (docs/security.md).
-    """
-    return os.environ.get("MCTI_ACTOR") or getpass.getuser()
-
-
 def registrant_tags() -> dict[str, str]:
     """Who registers a version, as its tags: the actor, and the MLflow user where one is configured."""
     user = rest.user_name()
-    return {REGISTERED_BY: actor(), **({REGISTERED_USER: user} if user else {})}
+    return {REGISTERED_BY: actor.current(), **({REGISTERED_USER: user} if user else {})}
 
 
 def approve(client: Any, version: Any) -> str:
@@ -34,7 +24,7 @@ def approve(client: Any, version: Any) -> str:
 
     Raises DataError when the actor registered the version: another person must approve it.
     """
-    who = actor()
+    who = actor.current()
     refuse_registrant(version, who, "another person must approve it (MCTI_ACTOR)")
     client.set_model_version_tag(version.name, version.version, f"{APPROVED}{who}", _subject(version))
     return who

@@ -107,6 +107,9 @@ def evaluated(card: Mapping[str, Any]) -> str:
     steps = evaluation.get("excluded", {})
     excluded = [f"{count} at {step} ({reason})" for step, reasons in steps.items() for reason, count in reasons.items()]
     counts = f"{evaluation['patients']} patients, {evaluation['events']} events"
+    if competing := evaluation.get("competing_events"):
+        meaning = "S(t) is cause-specific: 1 - S(t) is larger than the probability of the event"
+        counts += f", {competing} competing events ({meaning})"
     return f"{counts}; excluded: {', '.join(excluded) or 'none'}"
 
 

@@ -16,7 +16,7 @@ _AMENDED = "https://eur-lex.europa.eu/eli/reg/2026/1744/oj"
 _ORDER = "https://www.accessdata.fda.gov/cdrh_docs/pdf24/DEN240068.pdf"
 _DATES = (
     ("Chapters I and II: prohibited practices, AI literacy", "2 February 2025", TO_VERIFY),
-    ("Chapter III section 4, Chapters V, VII, XII, Article 78", "2 August 2025", TO_VERIFY),
+    ("Chapter III section 4, Chapters V, VII, XII (without Article 101), Article 78", "2 August 2025", TO_VERIFY),
     ("general date of application", "2 August 2026", TO_VERIFY),
     (
         "high-risk systems of Annex III",
@@ -37,7 +37,11 @@ def ai_act(source: DossierSource) -> Section:  # noqa: ARG001  (the dates do not
     return Section(
         key="ai_act",
         title="EU AI Act: dates of application",
-        paragraphs=("Annex IV is answered item by item in the table of requirements.",),
+        paragraphs=(
+            "The second column has the dates of Article 113 as adopted. The third column is not verified: the text of "
+            "the amendment was not available. A reported date is from secondary sources; the other cells have none.",
+            "Annex IV is answered item by item in the table of requirements.",
+        ),
         tables=(Table(headers=headers, rows=_DATES),),
         gaps=(
             f"dates as amended: {TO_VERIFY} in the Official Journal ({_AMENDED}); the reported ones are from secondary "

@@ -9,6 +9,7 @@ stack keeps versions: the objects before an edit or a deletion can be restored.
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -18,12 +19,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mcti import s3, storage
 from mcti.errors import DataError, OperationalError, UsageError
-from mcti.registry import approvals
+from mcti.registry import actor, canonical_json, ledger_packs
 
 DEFAULT = "s3://mcti-ledger"
 MAX_CLOCK_SKEW = timedelta(minutes=5)
 """Accepted difference between the clocks of two machines."""
+ALIASES = ("champion", "previous")
+"""The aliases that the entries of a ledger give to versions."""
+HEAD = "mcti.ledger_head"
+"""Tag of a registered model: `number:hash` of the last entry."""
 _NO_HASH = "0" * 64  # `before` of the first entry
+_HINT = "restore the object from its earlier version or from the bucket's backup"
 
 
 class LedgerEntry(BaseModel):
@@ -76,12 +82,57 @@ def read(model: str) -> list[LedgerEntry]:
     DataError when an object is not an entry of a ledger.
     OperationalError when S3 is unavailable.
     """
-    return [parse(storage.read_bytes(address), address) for address in storage.addresses(folder(model))]
+    return [parse(body, address) for address, body in ledger_packs.read(folder(model)).items()]
 
 
 def length(model: str) -> int:
     """The number of entries."""
     return len(storage.addresses(folder(model)))
+
+
+def head(client: Any, model: str) -> str | None:
+    """`number:hash` of the last entry, as MLflow stores it; None: there is none."""
+    tags = client.get_registered_model(model).tags
+    return str(tags[HEAD]) if HEAD in tags else None
+
+
+def number_of(head: str | None) -> int:
+    """The number of the entry of a head; 0: the head is missing or malformed."""
+    number = (head or "").partition(":")[0]
+    return int(number) if re.fullmatch(r"[1-9]\d{0,7}", number, re.ASCII) else 0
+
+
+def last(model: str, head: str | None) -> LedgerEntry | None:
+    """The last entry; None: there is none, or no entry since that of `head`. The chain is not checked.
+
+    head  as of `head`: entries before its own are not listed
+
+    Raises
+    DataError when the object is not an entry, or its contents are not those of its hash.
+    OperationalError when S3 is unavailable.
+    """
+    listed_from = max(number_of(head) - 1, 0)
+    addresses = s3.addresses(folder(model), after=_address_of(model, listed_from))
+    if not addresses:
+        return None
+    entry = parse(storage.read_bytes(addresses[-1]), addresses[-1])
+    if entry.hash != entry.computed_hash():
+        raise DataError(f"entry {entry.number} was edited: its hash does not match its contents", addresses[-1], _HINT)
+    return entry
+
+
+def alias_faults(entry: LedgerEntry, alias: str, number: int | None) -> list[str]:
+    """A fault if the last entry does not give the alias to version `number`, although MLflow did when it was read.
+
+    A reader that finds none has the value of the last entry: MLflow cannot move an alias on a condition, so between an
+    entry and the move of its alias, or after a writer that was suspended there, the alias may be that of an earlier
+    entry.
+    """
+    expected = {"champion": entry.champion, "previous": entry.previous}
+    if alias not in expected or expected[alias] == number:
+        return []
+    return [f"alias {alias} was {_named(number)}, in the ledger {_named(expected[alias])}: it moved meanwhile, or "
+            "manually"]  # fmt: skip
 
 
 def append(
@@ -106,7 +157,7 @@ def append(
         before=last.hash if last else _NO_HASH,
         id=secrets.token_hex(8),
         time=now.isoformat(timespec="seconds"),
-        who=approvals.actor(),
+        who=actor.current(),
         **fields,
     ).with_hash()
     if sign is not None:
@@ -161,8 +212,16 @@ def _is_earlier(entries: list[LedgerEntry], head: str) -> bool:
     return any(str(entry.number) == number and entry.hash == stored for entry in entries)
 
 
+def _named(version: int | None) -> str:
+    return "not set" if version is None else f"version {version}"
+
+
 def _address(entry: LedgerEntry) -> str:
-    return f"{folder(entry.model)}{entry.number:08d}.json"
+    return _address_of(entry.model, entry.number)
+
+
+def _address_of(model: str, number: int) -> str:
+    return f"{folder(model)}{number:08d}.json"
 
 
 def parse(body: bytes, address: str) -> LedgerEntry:
@@ -170,20 +229,19 @@ def parse(body: bytes, address: str) -> LedgerEntry:
 
     Raises DataError otherwise: other bytes for the same values also count as an edit.
     """
-    hint = "restore the object from its earlier version or from the bucket's backup"
     try:
         entry = LedgerEntry.model_validate_json(body)
         if datetime.fromisoformat(entry.time).tzinfo is None:
             raise ValueError(f"time {entry.time} has no time zone")
     except ValidationError as error:
-        raise DataError(f"not a ledger entry ({error.errors()[0]['msg']})", address, hint) from None
+        raise DataError(f"not a ledger entry ({error.errors()[0]['msg']})", address, _HINT) from None
     except ValueError as error:
-        raise DataError(f"not a ledger entry ({error})", address, hint) from None
+        raise DataError(f"not a ledger entry ({error})", address, _HINT) from None
     if to_bytes(entry) != body:
-        raise DataError("the entry was edited: its bytes are not as they were written", address, hint)
+        raise DataError("the entry was edited: its bytes are not as they were written", address, _HINT)
     return entry
 
 
 def to_bytes(entry: LedgerEntry) -> bytes:
     """The bytes of the object of an entry."""
-    return storage.to_json(entry.model_dump(mode="json", exclude=None if entry.signature else {"signature"})).encode()
+    return canonical_json.to_bytes(entry.model_dump(mode="json", exclude=None if entry.signature else {"signature"}))

@@ -85,6 +85,17 @@ class FullClient:
     def __getattr__(self, name: str) -> Any:
         return translated()(getattr(self._client, name))
 
+    def search_model_versions(self, filter_string: str) -> list[Any]:
+        """All versions that match a filter; "" matches all of all models."""
+        versions: list[Any] = []
+        page: str | None = None
+        with translated():
+            while page != "":
+                matches = self._client.search_model_versions(filter_string, page_token=page)
+                versions += matches
+                page = matches.token or ""
+        return versions
+
     def log_values(
         self,
         run_id: str,

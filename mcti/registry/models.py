@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcti import storage
 from mcti.errors import DataError, UsageError
-from mcti.registry import ensemble_index, mlflow_client, tracking
+from mcti.registry import alias_confirmation, ensemble_index, mlflow_client, tracking
 from mcti.registry.rest import ApiError
 
 if TYPE_CHECKING:  # imports torch
@@ -72,13 +72,24 @@ def create_version(name: str, address: str, tags: Mapping[str, str]) -> Any:
 
 
 def version_by_alias(client: Any, name: str, alias: str) -> Any | None:
-    """The version that carries the alias, or None."""
+    """The version that carries the alias in MLflow, or None: for those who move aliases; others use `confirmed`."""
     try:
         return client.get_model_version_by_alias(name, alias)
     except ApiError as error:
         if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             return None
         raise
+
+
+def confirmed(client: Any, name: str, alias: str) -> Any | None:
+    """The version that carries the alias, as the ledger confirms it (alias_confirmation.py); None: no version has it.
+
+    Raises DataError when the ledger gives the alias to another version.
+    """
+    version = version_by_alias(client, name, alias)
+    # The ledger is read after the alias: both agree at the time of this read.
+    alias_confirmation.confirm(client, name, alias, None if version is None else int(version.version))
+    return version
 
 
 def version_by_number(client: Any, name: str, number: int) -> Any:
@@ -128,11 +139,23 @@ def version_at(client: Any, address: str) -> Any:
 
     Raises
     UsageError for any other address.
-    DataError when there is no such version.
+    DataError when there is no such version, or the ledger gives the alias to another one.
     """
+    return _at(client, address, confirmed)
+
+
+def unconfirmed_version_at(client: Any, address: str) -> Any:
+    """As `version_at`, but the version that carries the alias in MLflow: for `mcti verify`, which reports a difference.
+
+    Raises as `version_at`.
+    """
+    return _at(client, address, version_by_alias)
+
+
+def _at(client: Any, address: str, by_alias: Callable[[Any, str, str], Any | None]) -> Any:
     name, alias, number = parse_address(address)
     if alias:
-        version = version_by_alias(client, name, alias)
+        version = by_alias(client, name, alias)
         if version is None:
             raise DataError(f"no version has the alias {alias}", f"model {name}", "run `mcti promote` first")
         number = version.version  # read again below: a version read by its alias lists no aliases

@@ -4,17 +4,17 @@ The aliases must be those of the last entry. A promotion that is interrupted bef
 happened; one that is interrupted afterwards is completed by `repair`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mcti.errors import DataError
-from mcti.registry import ledger, ledger_anchors, models
+from mcti.registry import ledger, ledger_anchors, ledger_packs, models
 from mcti.registry.gates import PROMOTE, GateEvaluation
 from mcti.registry.ledger import LedgerEntry
+from mcti.registry.ledger_anchors import Anchor
 
 ROLLBACK, REPAIR, SIGN = "rollback", "repair", "sign"
-_HEAD = "mcti.ledger_head"
 _DELETED = "version"  # first word of a fault about a deleted version
 Signing = Callable[[LedgerEntry], LedgerEntry]
 """As the argument `sign` of `ledger.append`."""
@@ -110,9 +110,14 @@ def verified_entries(client: Any, name: str) -> list[LedgerEntry]:
     return entries
 
 
-def find_faults(client: Any, name: str, entries: list[LedgerEntry]) -> list[str]:
-    """All faults of the chain, every deleted version, and every alias that differs from the last entry."""
-    faults = chain_faults(client, name, entries)
+def find_faults(
+    client: Any, name: str, entries: list[LedgerEntry], anchors: Sequence[Anchor] | None = None
+) -> list[str]:
+    """All faults of the chain, every deleted version, and every alias that differs from the last entry.
+
+    anchors  as `ledger_anchors.read` gave them after `entries` were read; None: they are read
+    """
+    faults = chain_faults(client, name, entries, anchors)
     deleted = _deleted(client, name, entries)
     faults += [f"{_DELETED} {number}, {alias} in the ledger, was deleted manually" for alias, number in deleted.items()]
     expected = dict(Aliases.of_last(entries).items())
@@ -125,24 +130,14 @@ def find_faults(client: Any, name: str, entries: list[LedgerEntry]) -> list[str]
     return faults
 
 
-def alias_faults(entries: list[LedgerEntry], alias: str, number: int) -> list[str]:
-    """A fault if the ledger does not give the alias to version `number`, although MLflow did when it was found.
+def chain_faults(
+    client: Any, name: str, entries: list[LedgerEntry], anchors: Sequence[Anchor] | None = None
+) -> list[str]:
+    """All faults of the chain, also in comparison with the head in MLflow and the anchors in S3.
 
-    A reader that finds none has the value of the last entry: MLflow cannot move an alias on a condition, so between an
-    entry and the move of its alias, or after a writer that was suspended there, the alias may be that of an earlier
-    entry.
+    anchors  as in `find_faults`
     """
-    expected = dict(Aliases.of_last(entries).items())
-    if alias not in expected or not entries or expected[alias] == number:
-        return []
-    return [
-        f"alias {alias} was {_named(number)}, in the ledger {_named(expected[alias])}: it moved meanwhile, or manually"
-    ]
-
-
-def chain_faults(client: Any, name: str, entries: list[LedgerEntry]) -> list[str]:
-    """All faults of the chain, also in comparison with the head in MLflow and the anchors in S3."""
-    head, anchors = _head(client, name), ledger_anchors.read(name)
+    head, anchors = ledger.head(client, name), ledger_anchors.read(name) if anchors is None else anchors
     ahead = {f"{entry.number}:{entry.hash}" for entry in entries}.isdisjoint({head}) if head else False
     if ahead or any(anchor.number > len(entries) for anchor in anchors):  # lost entries, or a concurrent writer
         entries = ledger.read(name)
@@ -195,6 +190,8 @@ def _write(
         evidence=dict(evidence),
     )
     _follow(client, entry)
+    written = [*entries, entry]
+    ledger_packs.store(ledger.folder(name), len(written), lambda position: ledger.to_bytes(written[position]))
     return entry
 
 
@@ -217,7 +214,7 @@ def _apply(client: Any, entry: LedgerEntry) -> None:
             client.set_registered_model_alias(entry.model, alias, str(number))
         elif models.version_by_alias(client, entry.model, alias) is not None:
             client.delete_registered_model_alias(entry.model, alias)
-    client.set_registered_model_tag(entry.model, _HEAD, f"{entry.number}:{entry.hash}")
+    client.set_registered_model_tag(entry.model, ledger.HEAD, f"{entry.number}:{entry.hash}")
     ledger_anchors.store(entry)
 
 
@@ -254,8 +251,3 @@ def _before(entries: list[LedgerEntry], champion: int | None) -> int | None:
     """The champion before `champion` was promoted."""
     promoted = [entry for entry in entries if entry.action == PROMOTE and entry.champion == champion]
     return promoted[-1].previous if promoted else None
-
-
-def _head(client: Any, name: str) -> str | None:
-    tags = client.get_registered_model(name).tags
-    return str(tags[_HEAD]) if _HEAD in tags else None

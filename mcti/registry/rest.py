@@ -26,6 +26,12 @@ FULL_CLIENT_ONLY = (
     "MLFLOW_REGISTRY_URI",
 )
 """Settings that only MLflow's own client supports: plugins for authentication, workspaces, a separate registry."""
+_KEEPALIVE = {
+    "TCP_KEEPIDLE": ("MLFLOW_HTTP_TCP_KEEPALIVE_IDLE", 30),
+    "TCP_KEEPINTVL": ("MLFLOW_HTTP_TCP_KEEPALIVE_INTERVAL", 10),
+    "TCP_KEEPCNT": ("MLFLOW_HTTP_TCP_KEEPALIVE_COUNT", 3),
+}
+"""Options of a connection: variables and defaults of MLflow's client, in seconds, seconds, and number of probes."""
 _TRANSIENT = (408, 429, 500, 502, 503, 504)  # the responses that MLflow's client repeats, for every method
 _CODES = {400: "BAD_REQUEST", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "ENDPOINT_NOT_FOUND"}
 
@@ -46,14 +52,13 @@ class Server:
 
     def __init__(self, uri: str, *, timeout: float | None = None, retries: int | None = None) -> None:
         import requests
-        from requests.adapters import HTTPAdapter
 
         self.uri = uri.rstrip("/")
         self._session = requests.Session()
         self._timeout = timeout or _number("MLFLOW_HTTP_REQUEST_TIMEOUT", int, 120)
         self._retry = _retries(retries)
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(max_retries=self._retry))
+            self._session.mount(scheme, _adapter(self._retry))
 
     def call(self, method: str, endpoint: str, body: dict[str, Any]) -> dict[str, Any]:
         """The JSON object that MLflow answers to a call of `endpoint`, such as `runs/get`.
@@ -163,6 +168,25 @@ def _retries(count: int | None) -> "Retry":
         backoff_jitter=_number("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", float, 1.0),
         respect_retry_after_header=_flag("MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER", default="true"),
     )  # fmt: skip
+
+
+def _adapter(retries: "Retry") -> Any:
+    """An adapter whose idle connections are probed: gateways drop idle ones, and a request on it gets no answer."""
+    import socket
+
+    from requests.adapters import DEFAULT_POOLSIZE, HTTPAdapter
+    from urllib3.connection import HTTPConnection
+
+    options = list(HTTPConnection.default_socket_options)
+    if _flag("MLFLOW_HTTP_TCP_KEEPALIVE", default="true"):
+        options.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))
+        for name, (variable, default) in _KEEPALIVE.items():
+            if hasattr(socket, name):  # macOS has no TCP_KEEPIDLE
+                options.append((socket.IPPROTO_TCP, getattr(socket, name), _number(variable, int, default)))
+
+    adapter = HTTPAdapter(max_retries=retries)
+    adapter.init_poolmanager(DEFAULT_POOLSIZE, DEFAULT_POOLSIZE, socket_options=options)
+    return adapter
 
 
 def _number(name: str, number_type: Callable[[str], N], default: N) -> N:

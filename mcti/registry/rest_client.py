@@ -125,9 +125,14 @@ class RestClient:
         return _version(self._get("registered-models/alias", name=name, alias=alias)["model_version"])
 
     def search_model_versions(self, filter_string: str) -> list[Version]:
-        """The versions that match a filter."""
-        response = self._get("model-versions/search", filter=filter_string, max_results=_VERSIONS)
-        return [_version(item) for item in response.get("model_versions", ())]
+        """All versions that match a filter; "" matches all of all models."""
+        versions: list[Version] = []
+        page: str | None = None
+        while page != "":
+            response = self._get("model-versions/search", filter=filter_string, max_results=_VERSIONS, page_token=page)
+            versions += [_version(item) for item in response.get("model_versions", ())]
+            page = response.get("next_page_token", "")
+        return versions
 
     def set_model_version_tag(self, name: str, version: str, key: str, value: Any) -> None:
         """Set a tag of a version."""

@@ -7,6 +7,7 @@ from mcti.errors import DataError, Untrusted, UsageError
 from mcti.params import TrustParams
 from mcti.registry import ledger, ledger_anchors, ledger_history, ledger_table, promotion, tracking
 from mcti.registry.ledger import LedgerEntry
+from mcti.registry.ledger_anchors import Anchor
 from mcti.registry.trust import keys, ledger_signatures, signing, trust_file
 from mcti.registry.trust.ledger_signatures import EntrySignature, EntryState
 from mcti.steps.result import StepResult
@@ -112,7 +113,7 @@ def show_ledger(name: str, trust: TrustParams | None = None, *, anchor: str | No
     DataError when there is no such model.
     """
     printed = [ledger_anchors.parse(anchor)] if anchor else []
-    entries, faults = _read(name)
+    entries, faults, anchors = _read(name)
     faults += ledger_anchors.find_faults(entries, printed)
     signatures, signature = _signatures(entries, trust)
     return LedgerResult(
@@ -120,7 +121,7 @@ def show_ledger(name: str, trust: TrustParams | None = None, *, anchor: str | No
         entries=tuple(entries),
         faults=tuple(faults),
         versioned=s3.has_versioning(ledger.folder(name)),
-        anchors=ledger_anchors.store_of(name, ledger_anchors.read(name)),
+        anchors=ledger_anchors.store_of(name, anchors),
         signatures=tuple(signatures),
         signature=signature,
     )
@@ -159,7 +160,7 @@ def champion_at(name: str, at: str, trust: TrustParams | None = None) -> Champio
     DataError when there is no such model.
     """
     period = ledger_history.parse(at)
-    entries, faults = _read(name)
+    entries, faults, _ = _read(name)
     entry = ledger_history.entry_at(entries, period.start)
     changes = [f"changed: {_row(change)}" for change in ledger_history.changes_in(entries, period)]
     return ChampionResult(
@@ -197,7 +198,7 @@ def export_ledger(name: str, out: Path, trust: TrustParams | None = None) -> Exp
     DataError when there is no such model.
     OperationalError when the file cannot be written.
     """
-    entries, faults = _read(name)
+    entries, faults, _ = _read(name)
     signatures, signature = _signatures(entries, trust)
     storage.write_text(out, ledger_table.to_csv(entries, signatures))
     return ExportResult(
@@ -230,10 +231,11 @@ def sign_ledger(name: str, reason: str, trust: TrustParams) -> SignResult:
     return SignResult(name=name, ledger_entry=entry.number, pinned=pinned)
 
 
-def _read(name: str) -> tuple[list[LedgerEntry], list[str]]:
+def _read(name: str) -> tuple[list[LedgerEntry], list[str], list[Anchor]]:
+    """Entries, their faults, and the anchors in S3, which are read later: an entry is written before its anchor."""
     with tracking.service() as client:
-        entries = ledger.read(name)
-        return entries, promotion.find_faults(client, name, entries)
+        entries, anchors = ledger.read(name), ledger_anchors.read(name)
+        return entries, promotion.find_faults(client, name, entries, anchors), anchors
 
 
 def _signatures(entries: list[LedgerEntry], params: TrustParams | None) -> tuple[list[EntrySignature], EntrySignature]:

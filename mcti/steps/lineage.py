@@ -18,6 +18,7 @@ from mcti.registry import (
     ledger,
     models,
     promotion,
+    recalibrated_versions,
     tracking,
     transfer_origin,
 )
@@ -26,9 +27,10 @@ from mcti.registry.electronic_signatures import UnreadableSignature
 from mcti.steps.result import StepResult
 
 State = Literal["verified", "recorded", "dirty", "unknown", "FAULT"]
-_TAGS = {"kfp-run": "mcti.kfp_run", "pipeline": "mcti.pipeline", "image": "mcti.image", "commit": "mcti.commit"} | {
-    "data": origins.SOURCE
-}
+_TAGS = {"kfp-run": "mcti.kfp_run", "pipeline": "mcti.pipeline", "image": "mcti.image", "commit": "mcti.commit"}
+_DATA_TAGS = ("mcti.folds", recalibrated_versions.COHORT_MD5)  # besides those that begin with `_DATA`
+_DATA = "mcti.data."
+_PRIOR = f"{_DATA}{transfer_origin.DATA_PREFIX}prior"
 
 _EARLIER = "was recorded by an earlier version of mcti"
 
@@ -98,18 +100,30 @@ def lineage(address: str, remote: str | None = None) -> LineageResult:
 
 
 def descendants(source: str) -> DescendantsResult:
-    """The versions of all models made from `kfp-run:ID`, `data:MD5`, `commit:SHA`, `image:NAME`, `pipeline:…`.
+    """The versions of all models made from `kfp-run:ID`, `data:DIGEST`, `commit:SHA`, `image:NAME`, `pipeline:…`.
+
+    DIGEST is the MD5 of any data of a version: source tables, cohort, features, bags, a source or the prior of a
+    transfer, or the cohort of a recalibration (a folder with or without `.dir`); or the SHA-256 of the folds.
 
     Raises UsageError for any other text.
     """
     source_type, _, value = source.partition(":")
-    if source_type not in _TAGS or not value or "'" in value:
-        hint = f"write one of {', '.join(_TAGS)}, then :VALUE"
+    if source_type not in ("data", *_TAGS) or not value or "'" in value:
+        hint = f"write one of data, {', '.join(_TAGS)}, then :VALUE"
         raise UsageError(f"{source!r} is not a source", "the address", hint)
     with tracking.service() as client:
-        registered = client.search_model_versions(f"tags.`{_TAGS[source_type]}` = '{value}'")
+        if source_type == "data":  # MLflow cannot search for a value under several tags
+            registered = [one for one in client.search_model_versions("") if _has_data(one.tags, value)]
+        else:
+            registered = client.search_model_versions(f"tags.`{_TAGS[source_type]}` = '{value}'")
         names = sorted(f"models:/{version.name}/{version.version}" for version in registered)
     return DescendantsResult(source=source, versions=tuple(names))
+
+
+def _has_data(tags: Mapping[str, str], digest: str) -> bool:
+    """Whether one of the data of a version has this digest; of a prior, the tag has the first 32 digits."""
+    known = {known.removesuffix(".dir") for tag, known in tags.items() if tag in _DATA_TAGS or tag.startswith(_DATA)}
+    return digest.removesuffix(".dir") in known or (len(digest) == 64 and tags.get(_PRIOR) == digest[:32])
 
 
 def _weights(client: Any, version: Any, scratch: Path) -> list[Link]:
@@ -171,15 +185,11 @@ def _evaluation(version: Any, scratch: Path) -> Link:
 
 def _data(version: Any, remote: str | None) -> list[Link]:
     """All data that DVC recorded; verified byte by byte where a remote is set and contains it."""
-    transferred = f"mcti.data.{transfer_origin.DATA_PREFIX}"  # listed as sources and prior
+    transferred = f"{_DATA}{transfer_origin.DATA_PREFIX}"  # listed as sources and prior
     tags = sorted(
-        (tag, md5)
-        for tag, md5 in version.tags.items()
-        if tag.startswith("mcti.data.") and not tag.startswith(transferred)
+        (tag, md5) for tag, md5 in version.tags.items() if tag.startswith(_DATA) and not tag.startswith(transferred)
     )
-    return [
-        _one_data(f"data {tag.removeprefix('mcti.data.')}", md5, tag == origins.SOURCE, remote) for tag, md5 in tags
-    ]
+    return [_one_data(f"data {tag.removeprefix(_DATA)}", md5, tag == origins.SOURCE, remote) for tag, md5 in tags]
 
 
 def _one_data(name: str, md5: str, source: bool, remote: str | None) -> Link:

@@ -41,7 +41,7 @@ def detect(name: str, ingest: IngestParams, remote: str, run: str, hours: float,
     """
     newest = versions.latest_version(remote, ingest.name).md5
     with tracking.service() as client:
-        champion = models.version_by_alias(client, name, models.CHAMPION)
+        champion = models.confirmed(client, name, models.CHAMPION)
         if champion is None:
             raise DataError(f"model {name} has no champion", "the registry", "run the training pipeline first")
         trained = _trained_on(client, name, newest)

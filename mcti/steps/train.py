@@ -93,8 +93,6 @@ def train(  # noqa: PLR0913  (a step: inputs, params, out, options)
     from mcti.steps.transfer import transfer_files
     from mcti.training import devices
     from mcti.training.distributed import ranks
-    from mcti.training.folds import checkpoint_parent
-    from mcti.training.pretraining_store import release
     from mcti.training.shared_bags import shared_bags
     from mcti.training.worker_pool import Pool
 
@@ -122,10 +120,7 @@ def train(  # noqa: PLR0913  (a step: inputs, params, out, options)
         summaries = pool.map(jobs, progress)
     result = _result(summaries, jobs[0].params)
     if process.first:
-        if by_cohort or (params.sources and params.fine_tuning != "none"):
-            needed = [] if refit else [f"fold_{number}" for number in split.numbers]
-            release(checkpoint_parent(Path(out)), [one.name for one in splits], needed)
-        _remove_leftovers(Path(out), keep=None if fold is not None or refit else numbers)
+        _remove_leftovers(Path(out), jobs, [] if refit else split.numbers, whole=fold is None and not refit)
         result.save(Path(out), "refit.json" if refit else "result.json")
         training_runs.log_in_task([Path(out) / one.name for one in splits])
     process.wait()
@@ -176,18 +171,29 @@ def _load(cohort: str, features: str | None, modalities: str, store: Path | None
     return data.restricted_to(modalities)
 
 
-def _remove_leftovers(out: Path, keep: list[int] | None) -> None:
-    """Remove the work folder, and the folds that the split no longer has.
+def _release_pretrainings(out: Path, jobs: list[FoldJob], numbers: list[int]) -> None:
+    """Delete the pretrainings, if the jobs had any, when the folds of these numbers, all of the run, are trained."""
+    from mcti.training.folds import checkpoint_parent
+    from mcti.training.pretraining_store import release
 
-    keep  the folds of a run of all folds; None: one fold was trained, and the checkpoints of the others are kept
+    if any(job.by_cohort or (job.params.sources and job.params.fine_tuning != "none") for job in jobs):
+        release(checkpoint_parent(out), [job.split.name for job in jobs], [f"fold_{number}" for number in numbers])
+
+
+def _remove_leftovers(out: Path, jobs: list[FoldJob], numbers: list[int], *, whole: bool) -> None:
+    """Remove the work folder, the pretrainings that no fold needs, and the folds that the split no longer has.
+
+    numbers  of all folds of the run
+    whole    whether all of them were trained; after a single fold the checkpoints of the others are kept
     """
+    _release_pretrainings(out, jobs, numbers)
     with storage.translating_os_errors(out):
-        if keep is None:
+        if not whole:
             with contextlib.suppress(OSError):  # does not exist, or is not empty
                 (out / ".work").rmdir()
             return
         shutil.rmtree(out / ".work", ignore_errors=True)
-        names = {f"fold_{number}" for number in keep}
+        names = {f"fold_{number}" for number in numbers}
         for folder in out.glob("fold_*"):
             if folder.name not in names:
                 shutil.rmtree(folder)

@@ -66,7 +66,7 @@ def verify(address: str, params: TrustParams, *, offline: str | None = None, anc
             _check_address(address, material)
             return _result(material, _checks(material, trust, printed))
         with tracking.service() as client:
-            version = models.version_at(client, address)
+            version = models.unconfirmed_version_at(client, address)
             registered = RegisteredVersion(client, version, Path(scratch), alias=alias)
             return _result(registered, _checks(registered, trust, printed))
 

@@ -4,6 +4,7 @@ A job is a picklable value, and its function is defined at module level. Workers
 request, and end with their parent, so that no process of a killed run writes into the folder of the next run.
 """
 
+import itertools
 import multiprocessing
 import os
 import queue
@@ -25,6 +26,7 @@ from mcti.training.loop import Paused
 J = TypeVar("J")
 R = TypeVar("R")
 _REPORT_SECONDS = 0.2
+_AHEAD = 4  # jobs per worker that are submitted or wait for an earlier result: the results in memory are bounded
 
 
 class Channel(Protocol):
@@ -44,24 +46,29 @@ def cores() -> int:
 
 @dataclass
 class _TotalProgress:
-    """Sums the progress of the jobs for one bar; a job that has not started counts as long as the longest one."""
+    """Sums the progress of the jobs for one bar; a job that has not started counts as long as the longest one.
+
+    reports  (done, total, restored) of each job;  sums  of all jobs, kept because a prediction has thousands of jobs
+    """
 
     progress: Progress | None
     jobs: int
-    done: dict[int, float] = field(default_factory=dict)
-    totals: dict[int, float] = field(default_factory=dict)
-    restored: dict[int, float] = field(default_factory=dict)
+    reports: dict[int, tuple[float, float, float]] = field(default_factory=dict)
+    sums: tuple[float, float, float] = (0, 0, 0)
+    longest: float = 0
 
     def __call__(self, job: int, done: float, total: float, unit: str, detail: str = "", restored: float = 0) -> None:
-        self.done[job], self.totals[job], self.restored[job] = done, total, restored
+        before, now = self.reports.get(job, (0, 0, 0)), (done, total, restored)
+        self.reports[job] = now
+        self.sums = tuple(s + new - old for s, new, old in zip(self.sums, now, before, strict=True))  # type: ignore[assignment]
+        self.longest = max(self.longest, total)
         if self.progress is not None:
-            whole = max(self.totals.values()) * (self.jobs - len(self.totals)) + sum(self.totals.values())
-            self.progress(sum(self.done.values()), whole, unit, detail, sum(self.restored.values()))
+            whole = self.longest * (self.jobs - len(self.reports)) + self.sums[1]
+            self.progress(self.sums[0], whole, unit, detail, self.sums[2])
 
     def finish(self, job: int) -> None:
         """The job has ended; a job without any report had a stored result and is not counted as work."""
-        if job not in self.totals:
-            self.done[job] = self.totals[job] = self.restored[job] = 0
+        self.reports.setdefault(job, (0, 0, 0))
 
 
 @dataclass
@@ -133,18 +140,32 @@ class Pool(Generic[J, R]):
             signal.signal(signal.SIGTERM, self.former_handler)
 
     def map(self, jobs: Sequence[J], progress: Progress | None = None) -> list[R]:
-        """The results in the order of the jobs.
+        """The results in the order of the jobs; raises as `stream`."""
+        return list(self.stream(jobs, progress))
+
+    def stream(self, jobs: Sequence[J], progress: Progress | None = None) -> Iterator[R]:
+        """The results in the order of the jobs, each as soon as those before it were taken; few are in memory.
 
         Raises the error of the first failed job; the other jobs have stopped by then
         Raises OperationalError when a worker process died
         """
         total_progress = _TotalProgress(progress, len(jobs))
         if self.executor is None:
-            return [self._run_locally(job, number, total_progress) for number, job in enumerate(jobs)]
-        submitted = [self.executor.submit(_work, self.function, job, number) for number, job in enumerate(jobs)]
+            for number, job in enumerate(jobs):
+                yield self._run_locally(job, number, total_progress)
+            return
+        waiting: dict[futures.Future[R], int] = {}  # in the order of the jobs
+        unsubmitted = enumerate(jobs)
         try:
-            self._wait(submitted, total_progress)
-            return [future.result() for future in submitted]
+            while True:
+                for number, job in itertools.islice(unsubmitted, self.workers * _AHEAD - len(waiting)):
+                    waiting[self.executor.submit(_work, self.function, job, number)] = number
+                if not waiting:
+                    return
+                first = next(iter(waiting))
+                self._wait(first, waiting, total_progress)
+                del waiting[first]
+                yield first.result()
         except BrokenProcessPool as error:
             hint = "run the same command again to resume; with too little memory set train.workers to 1"
             raise OperationalError("a training process died", "the pool of workers", hint) from error
@@ -154,19 +175,24 @@ class Pool(Generic[J, R]):
         total_progress.finish(number)
         return result
 
-    def _wait(self, submitted: Sequence["futures.Future[R]"], total_progress: _TotalProgress) -> None:
-        running = set(submitted)
-        while running:
-            finished, running = futures.wait(running, timeout=_REPORT_SECONDS)
+    def _wait(
+        self, first: "futures.Future[R]", waiting: "dict[futures.Future[R], int]", total_progress: _TotalProgress
+    ) -> None:
+        """Wait for one of the submitted jobs; an error of any of them stops all."""
+        while True:
+            futures.wait([first], timeout=_REPORT_SECONDS)
             for report in _pending(self.inbox):
                 total_progress(*report)
+            finished = [future for future in waiting if future.done()]
             for future in finished:
-                total_progress.finish(submitted.index(future))
+                total_progress.finish(waiting[future])
             failures = [e for f in finished if (e := f.exception()) is not None and not isinstance(e, Paused)]
             if failures:
                 self.event.set()
-                futures.wait([future for future in running if not future.cancel()])
+                futures.wait([future for future in waiting if not future.cancel()])
                 raise failures[0]
+            if first in finished:
+                return
 
 
 def _pending(inbox: Any) -> Iterator[tuple[int, float, float, str, str, float]]:

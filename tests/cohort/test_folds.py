@@ -25,6 +25,17 @@ def test_stratified_folds_differ_by_at_most_one_in_patients_events_and_events_of
         assert sums.max() - sums.min() <= 1
 
 
+def test_stratified_folds_also_balance_competing_events():
+    frame = patient_table(3)
+    censored = np.flatnonzero(frame["event"] == 0)
+    frame["competing"] = np.isin(np.arange(len(frame)), censored[::3]).astype("int8")
+    counts = frame["competing"].groupby(folds.assign_stratified(frame, 5, [3])).sum()
+    assert counts.max() - counts.min() <= 1
+    none = frame.assign(competing=np.int8(0))
+    without = frame.drop(columns="competing")
+    np.testing.assert_array_equal(folds.assign_stratified(none, 5, [3]), folds.assign_stratified(without, 5, [3]))
+
+
 @pytest.mark.parametrize("scheme", ["stratified", "site", "leave-one-site-out", "time"])
 def test_no_patient_is_trained_on_and_tested(scheme):
     params = SplitParams(scheme=scheme, folds=3, time_column="year")

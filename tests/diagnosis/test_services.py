@@ -115,6 +115,14 @@ def test_another_minor_version_of_mlflow_is_a_warning_and_another_server_fails(h
     assert services.check_mlflow().state == "unknown"
 
 
+@pytest.mark.parametrize("address", ["localhost:5000", "mlflow.mcti:5000/", "127.0.0.1:5000"])
+def test_an_address_without_a_scheme_fails_with_the_whole_address(address, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    check = services.check_mlflow()
+    assert (check.state, check.hint) == ("failed", "correct MLFLOW_TRACKING_URI")
+    assert f"write http://{address}" in check.detail
+
+
 @pytest.mark.parametrize(
     ("skew", "state", "words"),
     [(0, "OK", ""), (90, "warning", "s behind"), (-90, "warning", "s ahead of"), (3600, "failed", "s behind")],

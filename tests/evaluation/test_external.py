@@ -44,13 +44,13 @@ def test_the_table_has_the_difference_and_only_intervals():
 
 
 def test_warnings_name_every_limit():
-    summary = make_summary(events=9, excluded={"no slides": 4}, out_of_distribution=25)
+    summary = make_summary(events=9, excluded={"no slides": 4}, out_of_distribution=25, competing_events=17)
     sentences = external.warnings(summary, make_scores(), {"forest": "trees", "boosting": "trees"}, known=False)
     text = " ".join(sentences)
     for part in (
         "Random survival forest, Gradient boosting (trees)", "no evaluation of the development", "4 patients could not",
         "25% of the patients are out of distribution (25)", "Only 9 events", "Months 60 cannot be scored",
-        "slope 0.50 at month 36",
+        "slope 0.50 at month 36", "17 patients had competing events", "All scores are cause-specific",
     ):  # fmt: skip
         assert part in text
     quiet = make_scores(slope_36=interval(1.0, 0.8, 1.2))

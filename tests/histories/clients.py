@@ -137,15 +137,9 @@ def _by_alias(service: Any, model: str, alias: str) -> int | None:
 
 
 def _confirmed(service: Any, model: str, alias: str) -> int | None:
-    """As `mcti verify` and `trust.require: lineage` read it: from MLflow, and the last entry must agree."""
-    value = _by_alias(service, model, alias)
-    entries = ledger.read(model)
-    if value is None and entries:
-        raise DataError("the alias is not set", model)
-    faults = promotion.alias_faults(entries, alias, value or 0)
-    if faults:
-        raise DataError(faults[0], model)
-    return value
+    """As every consumer of a model reads it: from MLflow, and the last entry must agree."""
+    version = models.confirmed(service, model, alias)
+    return None if version is None else int(version.version)
 
 
 def _by_ledger(service: Any, model: str, alias: str) -> int | None:

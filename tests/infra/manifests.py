@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "infra/kubernetes"
 OVERLAYS = sorted(path.name for path in (KUBERNETES / "overlays").iterdir())
 # Components that any overlay may add; `profile` removes the namespace and is tested separately.
-OPTIONAL = ("champion", "alarms")
+OPTIONAL = ("champion", "alarms", "mlflow-users")
 # Kinds of operators, which Kubernetes' schemas do not contain.
 CUSTOM = {"InferenceService", "PrometheusRule", "ExternalSecret", "SecretStore", "TrainJob", "TrainingRuntime"}
 # Created with kubectl or by an operator (infra/runbook.md); no manifest contains them.
@@ -19,6 +19,8 @@ SECRETS = {
     "mcti-s3": {"access_key", "secret_key"},
     "mcti-postgresql": {"user", "password", "mlflow_uri", "search_uri"},
     "mcti-s3-identities": {"identities.json"},
+    "mcti-mlflow-users": {"auth.ini", "flask_secret_key"},
+    "mcti-mlflow-client": {"username", "password"},
 }
 
 

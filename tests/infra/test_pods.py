@@ -1,6 +1,7 @@
 """Pods as the API server, the kubelet and Argo handle them: identity, probes, images, priorities."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -120,6 +121,22 @@ def test_the_component_profile_contains_no_namespace(tmp_path):
     documents = with_components(tmp_path, "minio-or-seaweedfs", "profile", "kubeflow-in-namespace")
     assert not named(documents, "Namespace")
     assert {document["metadata"].get("namespace") for document in documents} == {"mcti", None}
+
+
+def test_the_component_mlflow_users_starts_mlflow_with_users(tmp_path):
+    """As the test of `mcti approve` starts it; the champion has the keys of a user, which are optional."""
+    documents = with_components(tmp_path, "minio-or-seaweedfs", "champion", "mlflow-users")
+    by_name = {row[2]["name"]: row[2] for row in containers(documents)}
+    server = by_name["mlflow"]
+    assert "--app-name=basic-auth" in server["command"]
+    environment = {entry["name"]: entry for entry in server["env"]}
+    config = Path(environment["MLFLOW_AUTH_CONFIG_PATH"]["value"])
+    assert {"name": "users", "mountPath": str(config.parent), "readOnly": True} in server["volumeMounts"]
+    assert environment["MLFLOW_FLASK_SERVER_SECRET_KEY"]["valueFrom"]["secretKeyRef"]["name"] == "mcti-mlflow-users"
+    entries = [one for one in by_name["kserve-container"]["env"] if one["name"].startswith("MLFLOW_TRACKING_")]
+    user = [one["valueFrom"]["secretKeyRef"] for one in entries if "secretKeyRef" in one.get("valueFrom", {})]
+    assert [(one["name"], one["key"], one["optional"]) for one in user] == [
+        ("mcti-mlflow-client", "username", True), ("mcti-mlflow-client", "password", True)]  # fmt: skip
 
 
 def test_mlflow_accepts_every_name_of_its_service_and_a_port_forward(rendered):

@@ -29,6 +29,10 @@ def test_the_gaps_are_listed_by_their_path():
 def test_without_excluded_patients_the_counts_state_none():
     evaluation = {"patients": 40, "events": 12}
     assert card.evaluated({"evaluation": evaluation}) == "40 patients, 12 events; excluded: none"
+    competing = card.evaluated({"evaluation": evaluation | {"competing_events": 7}})
+    assert competing.startswith(
+        "40 patients, 12 events, 7 competing events (S(t) is cause-specific: 1 - S(t) is larger"
+    )
 
 
 def test_a_categorical_covariate_is_listed_with_its_levels():

@@ -11,6 +11,7 @@ def test_the_dates_of_the_regulation_are_stated_and_those_of_its_amendment_marke
     assert dates["general date of application"] == "2 August 2026"
     assert dates["Article 6(1)"] == "2 August 2027"
     assert all("to verify" in row[2] for row in table.rows)
+    assert "The third column is not verified" in dossier_regulation.ai_act(source()).paragraphs[0]
 
 
 def test_annex_iv_is_mapped_item_by_item():

@@ -15,6 +15,8 @@ from mcti.registry.gates import GateEvaluation
 from mcti.steps.ledger import show_ledger, verify_ledger
 from mcti.steps.promote.step import promote, rollback
 from mcti.steps.register import register
+from tests.histories.clients import limited_waiting
+from tests.histories.run import Proxy
 from tests.registry.factories import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
@@ -141,6 +143,22 @@ def test_a_service_that_fails_at_any_write_is_one_error_and_the_promotion_is_com
     for at in (number for number, method in enumerate(methods) if method not in ("GET", "HEAD")):
         before = len(ledger.read(NAME))
         assert wire.fail(at, "dead", second) == "refused"
+        promoted_completely(before)
+
+
+@pytest.mark.parametrize("target", ["S3", "MLflow"])
+def test_a_connection_that_gets_no_answer_any_more_ends_the_promotion(wire, monkeypatch, target):
+    """A partition leaves the connections of an earlier promotion open: the proxy accepts requests and answers none."""
+    with limited_waiting(), Proxy(1) as proxy:
+        for name, value in proxy.environments[0].items():
+            monkeypatch.setenv(name, value)
+        second()
+        rollback(NAME)
+        before = len(ledger.read(NAME))
+        proxy.set(0, ["S3", "MLflow"].index(target), "cut")
+        with pytest.raises(OperationalError, match=f"{target} (does not answer|failed)"):
+            second()
+        proxy.set(0, ["S3", "MLflow"].index(target), "pass")
         promoted_completely(before)
 
 

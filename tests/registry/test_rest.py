@@ -2,11 +2,13 @@
 
 import base64
 import json
+import socket
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from urllib3.connection import HTTPConnection
 
 from mcti.errors import OperationalError
 from mcti.registry import rest
@@ -174,3 +176,32 @@ def test_settings_for_which_mlflow_s_own_client_is_used(monkeypatch, name):
 @pytest.mark.parametrize("uri", ["sqlite:///mlflow.db", "databricks", "file:///tmp/mlruns", "/tmp/mlruns"])
 def test_addresses_for_which_mlflow_s_own_client_is_used(uri):
     assert not rest.supported(uri)
+
+
+@pytest.mark.parametrize(("variables", "idle"), [({}, 30), ({"MLFLOW_HTTP_TCP_KEEPALIVE_IDLE": "7"}, 7)])
+def test_an_idle_connection_is_probed(monkeypatch, variables, idle):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    options = socket_options(monkeypatch)
+    assert options == (1, idle, 10, 3)
+
+
+def test_probes_can_be_switched_off(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_TCP_KEEPALIVE", "false")
+    assert socket_options(monkeypatch)[0] == 0
+
+
+def socket_options(monkeypatch):
+    """Keep-alive of a connection: on, seconds until the first probe, seconds between probes, number of probes."""
+    measured, connect = [], HTTPConnection.connect
+
+    def connected(self):
+        connect(self)
+        names = (socket.SOL_SOCKET, socket.SO_KEEPALIVE), *((socket.IPPROTO_TCP, getattr(socket, f"TCP_KEEP{name}"))
+                 for name in ("IDLE", "INTVL", "CNT"))  # fmt: skip
+        measured.append(tuple(self.sock.getsockopt(*name) for name in names))
+
+    monkeypatch.setattr(HTTPConnection, "connect", connected)
+    with recording((200, "{}")) as (address, _):
+        Server(address).call("GET", "runs/get", {"run_id": "1"})
+    return measured[0]

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from mcti.registry import tracking
+from mcti.registry import rest_client, tracking
 from mcti.registry.mlflow_client import FullClient
 from mcti.registry.rest import ApiError
 from mcti.registry.rest_client import RestClient
@@ -95,7 +95,7 @@ def test_a_search_of_runs_filters_orders_and_limits(clients):
 VERSION = ("name", "version", "tags", "creation_timestamp", "run_id", "source", "status", "description")
 
 
-def test_versions_and_aliases(clients):
+def test_versions_and_aliases(clients, monkeypatch):
     rest, full = clients
     full.create_registered_model("rest model")
     for _ in range(2):
@@ -111,6 +111,7 @@ def test_versions_and_aliases(clients):
     assert list(version.aliases) == full.get_model_version("rest model", "2").aliases == ["champion"]
     same(rest.get_model_version_by_alias("rest model", "champion"), version, ("name", "version", "tags"))
     query = "name = 'rest model'"
+    monkeypatch.setattr(rest_client, "_VERSIONS", 1)  # a result of two pages
     actual = {v.version for v in rest.search_model_versions(query)}
     assert actual == {v.version for v in full.search_model_versions(query)} == {"1", "2"}
     rest.delete_registered_model_alias("rest model", "champion")

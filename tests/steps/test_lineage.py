@@ -93,6 +93,22 @@ def test_versions_are_listed_by_their_run_data_and_image(version):
         descendants("weather:rain")
 
 
+def test_versions_are_found_by_every_digest_of_their_data(version):
+    address, md5 = version
+    number, folder = address.rpartition("/")[2], "e" * 32
+    with tracking.service() as client:
+        for name, value in (("data/features", f"{folder}.dir"), ("transfer/prior", "f" * 32)):
+            client.set_model_version_tag("chained", number, f"mcti.data.{name}", value)
+        client.set_model_version_tag("chained", number, "mcti.recalibrated_on", "d" * 32)
+        tags = client.get_model_version("chained", number).tags
+    digests = [value for tag, value in tags.items() if tag.startswith("mcti.data.")]
+    assert {md5, f"{folder}.dir"} < set(digests)
+    for digest in (*digests, folder, "f" * 64, tags["mcti.folds"], "d" * 32, md5.removesuffix(".dir")):
+        assert address in descendants(f"data:{digest}").versions, digest
+    for digest in ("a" * 32, "a" * 64, tags["mcti.digest"], "e" * 31):
+        assert descendants(f"data:{digest}").versions == (), digest
+
+
 def test_a_source_altered_in_the_remote_breaks_the_chain(version):
     address, _ = version
     target = pinned.object_address(REMOTE, pinned.md5_hex(b"patient_id\n"))

@@ -1,6 +1,7 @@
 import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,11 @@ def fail_at_three(job: int, channel) -> int:
     return job
 
 
+def touch(job: str, channel) -> str:
+    Path(job).touch()
+    return job
+
+
 def exit_process(_: int, __) -> int:
     os._exit(1)
 
@@ -29,6 +35,17 @@ def test_results_are_in_the_order_of_the_jobs_with_one_worker_and_with_two():
     for workers in (1, 2):
         with Pool(square, workers, 4) as pool:
             assert pool.map([3, 1, 2, 4]) == [9, 1, 4, 16]
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_stream_runs_few_jobs_ahead_of_the_results_that_were_taken(workers, tmp_path):
+    jobs = [str(tmp_path / f"{number:02}") for number in range(40)]
+    with Pool(touch, workers, len(jobs)) as pool:
+        results = pool.stream(jobs)
+        first = next(results)
+        time.sleep(1)  # a stream that runs all jobs would have finished them
+        assert len(list(tmp_path.iterdir())) <= 4 * workers + 1
+        assert [first, *results] == jobs
 
 
 def test_one_worker_runs_the_jobs_in_this_process():

@@ -180,7 +180,8 @@ class RegisteredVersion(Material):
     def ledger_faults(self) -> list[str] | None:
         """Faults of the ledger of the model, and aliases that differ from it."""
         faults = promotion.find_faults(self.client, self.name, self.ledger_entries)
-        return faults + promotion.alias_faults(self.ledger_entries, self.alias, self.number)
+        last = self.ledger_entries[-1:]
+        return faults + [fault for entry in last for fault in ledger.alias_faults(entry, self.alias, self.number)]
 
     @cached_property
     def ledger_entries(self) -> list[LedgerEntry]:

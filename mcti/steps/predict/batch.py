@@ -1,8 +1,8 @@
 """The work of the step `predict` (mcti/steps/predict/step.py), which imports this module when it runs."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from mcti import redaction, storage
 from mcti.cohort import tables
 from mcti.dataset import new_patients as new_patient_folder
 from mcti.dataset.bags import Dataset
-from mcti.dataset.loading import CohortTables, slides_with_features
+from mcti.dataset.loading import CohortTables, slides_with_features, write_expression
 from mcti.errors import DataError, MctiError, did_you_mean
 from mcti.explanation.patient_context import PredictionContext
 from mcti.model.trained import single_thread
@@ -21,7 +21,7 @@ from mcti.registry import ensemble_files
 from mcti.registry.ensemble import CALCULATION, Ensemble
 from mcti.registry.trust import policy
 from mcti.steps.extract import extract
-from mcti.steps.predict import patient_pages
+from mcti.steps.predict import patient_pages, table_file
 from mcti.steps.predict.step import PatientPages, PredictResult, expression_by_gene
 from mcti.storage import Location
 from mcti.training.worker_pool import Channel, Pool, cores
@@ -39,6 +39,7 @@ class PatientSource:
 
     age_values  (masked age, years) of a folder of new patients
     categories  (categorical covariate of the model, (cell, level) pairs to replace) of such a folder
+    expression  folder with the expression in a file that the workers map; None: there is no expression
     """
 
     folder: str
@@ -46,6 +47,15 @@ class PatientSource:
     new: bool
     age_values: tuple[tuple[str, float], ...] = ()
     categories: tuple[tuple[str, tuple[tuple[str, str | None], ...]], ...] = ()
+    expression: str | None = None
+
+    def with_expression_file(self, folder: Path) -> "PatientSource":
+        """Write the expression once for all workers; each maps it, so that memory does not grow with the patients."""
+        if self.new and not new_patient_folder.write_expression(Path(self.folder), folder):
+            return self
+        if not self.new:
+            write_expression(self.folder, folder)
+        return replace(self, expression=str(folder))
 
 
 @dataclass(frozen=True)
@@ -111,15 +121,56 @@ def run(
         loaded = ensemble_files.load(folder)
         source = patients.source(loaded, Path(scratch, "features"), progress)
         names = _select(_patient_ids(source), patients.patient_ids, source.folder)
-        rows, refused = _predict_all(folder, source, names, params, progress)
-        if not rows:
-            raise refused[0].error
-        _write([row | {"patient_id": redaction.redact_id(row["patient_id"])} for row in rows], out)
-        _write_refused(refused, out)
+        source = source.with_expression_file(Path(scratch, "expression"))
+        total = _Total(loaded, keep_rows=pages is not None)
+        with table_file.writing(out) as write:
+            for rows in _predict_all(folder, source, names, params, progress):
+                write(total.add(rows))
+            if not total.patients:
+                raise total.refused[0].error
+        _write_refused(total.refused, out)
         if pages is not None:
-            _write_pages(rows, pages, source, loaded, patient_pages.development_context(folder, model))
-    _check_refused_share(refused, len(names), params, out)
-    return _result(rows, len(refused), loaded)
+            _write_pages(total.rows, pages, source, loaded, patient_pages.development_context(folder, model))
+    _check_refused_share(total.refused, len(names), params, out)
+    return total.result()
+
+
+@dataclass
+class _Total:
+    """Counts of the predicted patients, the refused ones, and with `keep_rows` the rows (for the patient pages)."""
+
+    loaded: Ensemble
+    keep_rows: bool
+    patients: int = 0
+    known: int = 0
+    out_of_distribution: int = 0
+    incomplete: int = 0
+    refused: list[Refused] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, results: Sequence[dict[str, Any] | Refused]) -> list[dict[str, Any]]:
+        """Count the results of a job; the rows to write, with redacted ids."""
+        rows = [row for row in results if not isinstance(row, Refused)]
+        self.refused += [row for row in results if isinstance(row, Refused)]
+        self.patients += len(rows)
+        self.known += sum(self.loaded.is_development_patient(str(row["patient_id"])) for row in rows)
+        self.out_of_distribution += sum(bool(row["out_of_distribution"]) for row in rows)
+        self.incomplete += sum(bool(row["missing"]) for row in rows)
+        if self.keep_rows:
+            self.rows += rows
+        return [row | {"patient_id": redaction.redact_id(row["patient_id"])} for row in rows]
+
+    def result(self) -> PredictResult:
+        """The result of the step."""
+        return PredictResult(
+            patients=self.patients,
+            known=self.known,
+            out_of_distribution=self.out_of_distribution,
+            incomplete=self.incomplete,
+            refused=len(self.refused),
+            model_digest=self.loaded.digest,
+            calculation=CALCULATION,
+        )
 
 
 def _patient_ids(source: PatientSource) -> list[str]:
@@ -130,24 +181,23 @@ def _patient_ids(source: PatientSource) -> list[str]:
 
 def _select(known: Sequence[str], patient_ids: Sequence[str], source: str) -> list[str]:
     """The requested patients in sorted order; all of `known` when none is requested."""
+    existing = set(known)
     for patient in patient_ids:
-        if patient not in known:
+        if patient not in existing:
             raise DataError(f"patient {patient!r} does not exist", source, did_you_mean(patient, known))
     return sorted(set(patient_ids)) or list(known)
 
 
 def _predict_all(
     folder: Path, source: PatientSource, names: Sequence[str], params: PredictParams, progress: Progress
-) -> tuple[list[dict[str, Any]], list[Refused]]:
-    """The predictions in the order of the names, and the patients without one."""
+) -> Iterator[list[dict[str, Any] | Refused]]:
+    """The predictions in the order of the names, by job; a patient without one is `Refused`."""
     chunks = [tuple(names[start : start + PATIENTS_PER_JOB]) for start in range(0, len(names), PATIENTS_PER_JOB)]
     jobs = [PredictionJob(str(folder), source, chunk, params.risk_groups) for chunk in chunks]
     for cached in (_load_model, _load_tables):  # a folder may have changed since the last call in this process
         cached.cache_clear()
     with Pool(_run_job, params.workers or min(cores(), len(jobs)), len(jobs)) as pool:
-        results = [row for part in pool.map(jobs, progress) for row in part]
-    refused = [row for row in results if isinstance(row, Refused)]
-    return [row for row in results if not isinstance(row, Refused)], refused
+        yield from pool.stream(jobs, progress)
 
 
 @single_thread()
@@ -174,11 +224,12 @@ def _load_model(folder: str) -> Ensemble:
 @lru_cache(maxsize=1)
 def _load_tables(source: PatientSource) -> CohortTables | new_patient_folder.NewPatientTables:
     """The tables of the patients, read once per process: a large expression table takes longer than a patient."""
+    expression = None if source.expression is None else Path(source.expression)
     if source.new:
         folder, masked = Path(source.folder), dict(source.age_values)
         categories = {name: dict(cells) for name, cells in source.categories}
-        return new_patient_folder.NewPatientTables.read(folder, source.features, masked, categories)
-    return CohortTables.read(source.folder, source.features)
+        return new_patient_folder.NewPatientTables.read(folder, source.features, masked, categories, expression)
+    return CohortTables.read(source.folder, source.features, expression_file=expression)
 
 
 def _predict_one(loaded: Ensemble, data: Dataset, patient: str, groups: int) -> dict[str, Any]:
@@ -200,7 +251,8 @@ def _write_refused(refused: Sequence[Refused], out: Path) -> None:
     path = _refused_list(out)
     storage.remove(path)
     if refused:
-        _write([{"patient_id": redaction.redact_id(row.patient_id), "reason": str(row.error)} for row in refused], path)
+        with table_file.writing(path) as write:
+            write([{"patient_id": redaction.redact_id(row.patient_id), "reason": str(row.error)} for row in refused])
 
 
 def _write_pages(
@@ -224,24 +276,3 @@ def _check_refused_share(refused: Sequence[Refused], requested: int, params: Pre
         what = f"{len(refused)} of {requested} patients cannot be predicted, the first: {first.what}"
         hint = f"{first.hint}; {_refused_list(out).name} lists them, the others are in {out.name}"
         raise DataError(what, first.where, hint)
-
-
-def _result(rows: Sequence[Mapping[str, Any]], refused: int, loaded: Ensemble) -> PredictResult:
-    return PredictResult(
-        patients=len(rows),
-        known=sum(loaded.is_development_patient(str(row["patient_id"])) for row in rows),
-        out_of_distribution=sum(bool(row["out_of_distribution"]) for row in rows),
-        incomplete=sum(bool(row["missing"]) for row in rows),
-        refused=refused,
-        model_digest=loaded.digest,
-        calculation=CALCULATION,
-    )
-
-
-def _write(rows: list[dict[str, Any]], out: Path) -> None:
-    if out.suffix == ".json":
-        storage.write_json(out, rows)
-        return
-    import pandas as pd
-
-    storage.write_text(out, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))

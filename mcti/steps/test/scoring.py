@@ -11,6 +11,7 @@ import pandas as pd
 
 from mcti import storage
 from mcti.arrays import FloatArray
+from mcti.cohort import competing
 from mcti.cohort import tables as cohort_tables
 from mcti.cohort.tables import CohortInfo
 from mcti.dataset.loading import CohortTables
@@ -203,7 +204,7 @@ def _summary(
     before: BeforeRecalibration | None,
 ) -> ExternalSummary:
     info = trial.info
-    outcomes = one_fold(patients)
+    outcomes, had_competing = one_fold(patients), competing.flags(patients)
     return ExternalSummary(
         model=subject.name,
         version=subject.version,
@@ -213,7 +214,8 @@ def _summary(
         development=str(subject.record.get("name", "")),
         patients=len(patients),
         events=int(outcomes.event.sum()),
-        follow_up=median_follow_up(outcomes.event, outcomes.time_months, outcomes.entry_months),
+        follow_up=median_follow_up(outcomes.event | had_competing, outcomes.time_months, outcomes.entry_months),
+        competing_events=int(had_competing.sum()),
         excluded=dict(Counter(predicted.excluded.values())),
         excluded_at_ingest=len(info.attrition),
         out_of_distribution=predicted.out_of_distribution,
