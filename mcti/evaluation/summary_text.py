@@ -162,7 +162,7 @@ def warnings(scores: Scores, skipped: Mapping[str, str]) -> list[str]:
 
 
 def competing_sentence(patients: int) -> str:
-    """That S(t) is cause-specific, for a cohort in which so many patients had a competing event."""
+    """That S(t) is cause-specific, for a cohort in which this number of patients had a competing event."""
     return (
         f"{patients} patients had competing events, and count as censored in S(t): 1 - S(t) is larger than the "
         "probability of the event."
