@@ -55,7 +55,7 @@ class PairedComparison:
         Raises DataError when only the comparator has them: `model` has the follow-up.
         """
         if left_truncation.has_entries(comparator) and not left_truncation.has_entries(model):
-            what = f"only the comparator has the column {left_truncation.COLUMN}, which all estimates would ignore"
+            what = f"no column {left_truncation.COLUMN}, which those of the comparator have: it would be ignored"
             hint = "evaluate the model again on the cohort with this column"
             raise DataError(what, "the predictions of the model", hint)
         common = set(model["patient_id"]) & set(comparator["patient_id"])

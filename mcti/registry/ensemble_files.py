@@ -123,6 +123,15 @@ def endpoint(folder: Path) -> str | None:
     return None
 
 
+def has_late_entries(folder: Path) -> bool:
+    """Whether patients of the training came under observation after the origin (left truncation).
+
+    folder  contains fold_*/model.json
+    """
+    records = (storage.read_json(path / "model.json").get("cohort", {}) for path in fold_folders(folder))
+    return any(record.get("late_entries") for record in records)
+
+
 def seen_patients(spec: Mapping[str, Any]) -> frozenset[str]:
     """SHA-256 of the id of each patient that a member learned from: training part, sources and prior; of model.json."""
     records = [spec, *spec.get("sources", ()), spec.get("prior") or {}]

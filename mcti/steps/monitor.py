@@ -30,6 +30,12 @@ if TYPE_CHECKING:  # they import torch and pandas, which a wrong option or the f
     from mcti.registry.monitoring_history import RegisteredModel
 
 
+_NO_ENTRY = (
+    "the training counts patients from their entry, and this cohort has no column entry_months "
+    "(0: under observation from the origin)"
+)
+
+
 class MonitorResult(StepResult):
     """Whether to train again, and the reason.
 
@@ -146,15 +152,17 @@ def monitor(
     DataError for a model without reference profiles, and for patients that do not fit the model.
     OperationalError when the registry does not respond.
     """
-    from mcti.cohort import tables
+    from mcti.cohort import left_truncation, tables
     from mcti.dataset.loading import load_dataset
+    from mcti.evaluation import decay
     from mcti.model import reference_profile
     from mcti.monitoring import drift, rules
     from mcti.monitoring.drift import MemberRisks
     from mcti.registry import ensemble_files, models, monitoring_history
 
     with tempfile.TemporaryDirectory(prefix="mcti-monitor-") as scratch:
-        loaded = ensemble_files.load(models.fetch(model, Path(scratch, "model")))
+        folder = models.fetch(model, Path(scratch, "model"))
+        loaded, counts_entry = ensemble_files.load(folder), ensemble_files.has_late_entries(folder)
         registered = monitoring_history.find(model, Path(scratch, "evidence"))
     member = _reference_member(loaded, model)
     profile, inputs = loaded.reference_profiles[member], loaded.members[member].config.clinical_inputs
@@ -166,8 +174,11 @@ def monitor(
         {name: member.risk for name, member in loaded.reference_profiles.items()}, predictions.by_member
     )
     families = drift.compare(profile, reference_profile.column_values(new, data.genes, inputs), risks, params)
-    performance = _performance(new, predictions, _registered_uno_c(evaluation, registered), params)
     events = sum(bag.event for bag in new)
+    if counts_entry and not left_truncation.has_entries(tables.read_patients(cohort)):
+        performance = decay.Decay(len(new), events, not_assessed_reason=_NO_ENTRY)
+    else:
+        performance = _performance(new, predictions, _registered_uno_c(evaluation, registered), params)
     age = None if registered is None else registered.age_days
     verdict = rules.decide(events, families, performance.alarms, age, params, performance.not_assessed_reason)
     subject = (registered.name, registered.version) if registered else (Path(model).name, loaded.digest[:12])

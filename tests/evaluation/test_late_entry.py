@@ -211,5 +211,5 @@ def test_the_table_of_predictions_carries_the_entry_to_every_later_comparison():
     assert pair.model.outcomes.folds[0].train_entry is not None
     assert changed_follow_up(table, table.assign(entry_months=table["entry_months"] + 0.5)) == 200
     assert changed_follow_up(table, table) == 0
-    with pytest.raises(DataError, match="only the comparator has the column entry_months"):
+    with pytest.raises(DataError, match="no column entry_months, which those of the comparator have"):
         PairedComparison.from_tables(table.drop(columns="entry_months"), table)

@@ -84,7 +84,7 @@ def test_entries_of_the_model_count_for_both_and_those_of_the_comparator_alone_a
     expected = [harrell_c(outcome[0] == 1, outcome[1], risk, outcome[2]) for risk in risks]
     pair = PairedComparison.from_tables(entered, champion)
     np.testing.assert_allclose(point_estimates(pair.harrell_c(), 160), expected)
-    with pytest.raises(DataError, match="only the comparator has the column entry_months"):
+    with pytest.raises(DataError, match="no column entry_months, which those of the comparator have"):
         PairedComparison.from_tables(challenger, entered)
 
 

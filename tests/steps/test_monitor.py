@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -107,6 +108,30 @@ def test_outcomes_that_contradict_the_risks_fire_the_rule_of_performance(world, 
     assert result.uno_c["value"] < 0.1
     assert result.c_loss["low"] > 0.5
     assert good.c_loss is None  # a folder has no registered interval
+
+
+def trained_with_late_entry(models, copy):
+    shutil.copytree(models, copy)
+    for path in copy.glob("fold_*/model.json"):
+        record = storage.read_json(path)
+        storage.write_json(path, record | {"cohort": record["cohort"] | {"late_entries": 9}})
+    return copy
+
+
+def test_without_the_entry_that_the_training_counts_the_performance_is_not_assessed(world, tmp_path):
+    models = trained_with_late_entry(world[0], tmp_path / "models")
+    result = monitor(str(models), world[3], world[4], PARAMS, tmp_path / "without")
+    assert "performance" in result.not_tested
+    assert "this cohort has no column entry_months" in result.reasons["performance"]
+    assert result.uno_c is None
+
+    def enter(whole):
+        whole.patients["entry_months"] = 0.5 * whole.patients["time_months"]
+
+    entered = monitor(str(models), *changed(world, tmp_path, enter), PARAMS, tmp_path / "with")
+    from_origin = monitor(str(world[0]), world[3], world[4], PARAMS, tmp_path / "origin")
+    assert "performance" not in entered.not_tested
+    assert entered.uno_c["value"] != from_origin.uno_c["value"]
 
 
 def read_risks(models, cohort, features, tmp_path):
