@@ -63,16 +63,16 @@ def test_the_incidence_of_constant_hazards_has_its_closed_form():
     """The steps are the exact hazard at the middle between the grid points: F1 = l1 / (l1 + l2) (1 - exp(...))."""
     months = 0.5 * np.arange(1, 200)
     exact = CompetingHazard(tuple(months), tuple(OTHER * (months + 0.25)))
-    found = row(exact)
-    np.testing.assert_allclose([found[f"F_{t:g}"] for t in HORIZONS], closed_form(HORIZONS), rtol=2e-4)
+    predicted = row(exact)
+    np.testing.assert_allclose([predicted[f"F_{t:g}"] for t in HORIZONS], closed_form(HORIZONS), rtol=2e-4)
 
 
 def test_the_incidence_of_simulated_patients_is_the_known_one():
     """20,000 patients; 1 - S(t), which takes no account of the competing event, is 0.14 above it at 60 months."""
     hazard = CompetingHazard.fit(*patients(20_000, entry=20.0))
-    found = row(hazard)
-    np.testing.assert_allclose([found[f"F_{t:g}"] for t in HORIZONS], closed_form(HORIZONS), atol=0.005)
-    assert 1 - found["S_60"] > found["F_60"] + 0.14
+    predicted = row(hazard)
+    np.testing.assert_allclose([predicted[f"F_{t:g}"] for t in HORIZONS], closed_form(HORIZONS), atol=0.005)
+    assert 1 - predicted["S_60"] > predicted["F_60"] + 0.14
 
 
 def test_a_horizon_has_the_same_bits_alone_and_among_others_in_any_order():
@@ -86,12 +86,12 @@ def test_a_horizon_has_the_same_bits_alone_and_among_others_in_any_order():
 
 
 def test_without_a_competing_event_in_the_training_part_the_incidence_is_the_complement_of_survival():
-    nobody, time, entries = patients(50)
-    hazard = CompetingHazard.fit(np.zeros_like(nobody), time, entries)
+    competing, time, entries = patients(50)
+    hazard = CompetingHazard.fit(np.zeros_like(competing), time, entries)
     assert hazard == CompetingHazard((), ())
-    found = row(hazard)
+    predicted = row(hazard)
     for months in HORIZONS:
-        assert found[f"F_{months:g}"] == pytest.approx(1 - found[f"S_{months:g}"], abs=1e-12)
+        assert predicted[f"F_{months:g}"] == pytest.approx(1 - predicted[f"S_{months:g}"], abs=1e-12)
 
 
 def test_a_model_without_competing_events_has_no_field_and_the_same_numbers():

@@ -22,7 +22,6 @@ from mcti.steps.explain.step import ExplainResult
 from mcti.steps.extract import extract
 from mcti.storage import Location
 
-
 CAUSE_SPECIFIC = (
     "The risk is that of the event alone: in the training a patient with a competing event was censored. It does not "
     "order patients by the probability of the event, F(t) of mcti predict."
