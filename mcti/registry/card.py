@@ -110,6 +110,8 @@ def evaluated(card: Mapping[str, Any]) -> str:
     if competing := evaluation.get("competing_events"):
         meaning = "S(t) is cause-specific: 1 - S(t) is larger than the probability of the event"
         counts += f", {competing} competing events ({meaning})"
+    if late := evaluation.get("late_entries"):
+        counts += f", {late} under observation from a time after the origin (they count from their entry)"
     return f"{counts}; excluded: {', '.join(excluded) or 'none'}"
 
 
