@@ -182,7 +182,7 @@ def _read_expression(folder: Path, where: str, scale: str) -> tuple[Matrix, list
     if not selected:
         hint = "add files of tumour samples to the cart, or correct column Tissue Type"
         raise DataError("every sample is of normal tissue", sheet.where, hint)
-    profiles = [_read_profile(folder, where, sheet.frame.iloc[i], scale) for i in selected]
+    profiles, repeated = zip(*(_read_profile(folder, where, sheet.frame.iloc[i], scale) for i in selected), strict=True)
     genes = list(profiles[0].index)
     for i, profile in zip(selected, profiles, strict=True):
         if list(profile.index) != genes:
@@ -190,8 +190,8 @@ def _read_expression(folder: Path, where: str, scale: str) -> tuple[Matrix, list
             raise DataError("the genes differ from those of the first file", file, "use files of one release")
     values = np.stack([profile.to_numpy(np.float32) for profile in profiles])
     ids, rows = [cases[i] for i in selected], [sheet.rows[i] for i in selected]
-    warning = f"{where}: only the first of the genes with one name is kept"
-    return Matrix(ids, genes, values, where, rows, [warning]), excluded
+    warning = f"{where}: genes with the name of an earlier gene are left out: {repeated[0]}"
+    return Matrix(ids, genes, values, where, rows, [warning] if repeated[0] else []), excluded
 
 
 def _case_of_row(sheet: RawTable, position: int) -> str:
@@ -215,18 +215,20 @@ def _expression_rows(sheet: RawTable) -> RawTable:
     return RawTable(sheet.frame.iloc[kept].reset_index(drop=True), sheet.where, [sheet.rows[i] for i in kept])
 
 
-def _read_profile(folder: Path, where: str, row: "pd.Series[str]", scale: str) -> "pd.Series[Any]":
-    """One STAR file as {gene name: value}; the first gene of each name."""
+def _read_profile(folder: Path, where: str, row: "pd.Series[str]", scale: str) -> "tuple[pd.Series[Any], int]":
+    """One STAR file as {gene name: value} of the first gene of each name, and the number of the other genes."""
     name = row["File Name"] if (folder / row["File Name"]).exists() else f"{row['File ID']}/{row['File Name']}"
     path = _path_below(folder, name, where)
     table = read_table(path, TSV_WITH_COMMENTS, display_name=storage.join(where, name))
     table.require("gene_id", "gene_name", _STAR_COLUMNS[scale])
-    is_gene = table.frame["gene_id"].str.startswith("ENSG") & ~table.frame["gene_name"].duplicated()
-    kept = np.flatnonzero(is_gene)
+    is_gene = table.frame["gene_id"].str.startswith("ENSG")
+    is_repeated = is_gene & table.frame["gene_name"].duplicated()
+    kept = np.flatnonzero(is_gene & ~is_repeated)
     rows = [table.rows[i] for i in kept]
     genes = RawTable(table.frame.iloc[kept].reset_index(drop=True), table.where, rows)
     values = labels.numbers(genes, _STAR_COLUMNS[scale]).to_numpy()
-    return pd.Series(np.log2(values + 1) if scale == "log2" else values, index=genes.frame["gene_name"])
+    profile = pd.Series(np.log2(values + 1) if scale == "log2" else values, index=genes.frame["gene_name"])
+    return profile, int(is_repeated.sum())
 
 
 def _path_below(folder: Path, name: str, where: str) -> Path:

@@ -105,7 +105,7 @@ def _run(root: Path, announce: Announce, progress: Progress, patients: int | Non
     announce("4/6  registry")
     _register_if_missing(root)
     announce("5/6  dvc push")
-    _dvc(root, "push", quiet=True)
+    dvc_program.push(root, {MARKER: str(root)})
     announce("6/6  promotion")
     decision = _promote(settings)
     return _result(root, running.mlflow, decision, changed)

@@ -1,7 +1,7 @@
 """External validation: the numbers of a new cohort with those of the development (docs/external-validation.md)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from mcti.evaluation.case_mix import LINEAR_PREDICTOR, CaseMix, Membership
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.risk_groups import NAMES, RiskGroups, curves_of, log_rank
 from mcti.evaluation.scores import MCTI_KEY, Scores
-from mcti.evaluation.summary_text import MIN_CLAIM_EVENTS, SLOPE_LIMITS, competing_sentence
+from mcti.evaluation.summary_text import MIN_CLAIM_EVENTS, SLOPE_LIMITS, competing_sentence, late_entry_sentence
 from mcti.evaluation.transportability import Decomposition
 from mcti.model.names import display
 
@@ -34,6 +34,7 @@ class ExternalSummary:
     subtypes_left_out  why the predicted subtypes are not scored; empty: they are, or the model predicts none
     time_ratio   median time_months divided by that of the development; NaN: unknown
     competing_events  patients with a competing event
+    entry_difference  which of both cohorts has no late entry while the other has; empty: both or neither
     """
 
     model: str
@@ -54,6 +55,7 @@ class ExternalSummary:
     subtypes_left_out: str = ""
     time_ratio: float = math.nan
     competing_events: int = 0
+    entry_difference: str = ""
 
     @property
     def subject(self) -> str:
@@ -174,8 +176,7 @@ def warnings(summary: ExternalSummary, scores: Scores, skipped: Mapping[str, str
     if summary.time_ratio > TIME_RATIO or summary.time_ratio < 1 / TIME_RATIO:
         ratio = f"The median of time_months is {summary.time_ratio:.2g} times that of the development"
         sentences.append(f"{ratio}: check the unit of the source table (ingest.time_unit).")
-    if summary.competing_events:
-        sentences.append(f"{competing_sentence(summary.competing_events)} All scores are cause-specific.")
+    sentences += _outcomes(summary, scores.late_entries)
     if summary.subtypes_left_out:
         sentences.append(f"The predicted subtypes are not scored: {summary.subtypes_left_out}.")
     if summary.excluded:
@@ -195,6 +196,16 @@ def warnings(summary: ExternalSummary, scores: Scores, skipped: Mapping[str, str
     if wrong:
         sentences.append(f"Poor calibration: slope {', '.join(wrong)}, outside {low:g} to {high:g}.")
     return sentences
+
+
+def _outcomes(summary: ExternalSummary, late_entries: int) -> Iterator[str]:
+    """What competing events and the late entry of this number of patients mean for the scores."""
+    if summary.competing_events:
+        yield f"{competing_sentence(summary.competing_events)} All scores are cause-specific."
+    if late_entries:
+        yield late_entry_sentence(late_entries)
+    if summary.entry_difference:
+        yield f"The cohorts differ in late entry ({summary.entry_difference})."
 
 
 def _left_out(skipped: Mapping[str, str]) -> list[str]:

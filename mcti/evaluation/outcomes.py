@@ -118,6 +118,11 @@ class Outcomes:
         return dataclasses.replace(self, folds=tuple(folds))
 
     @property
+    def late_entries(self) -> int:
+        """Number of evaluated patients who entered after the origin."""
+        return 0 if self.entry_months is None else int((self.entry_months[self.tested] > 0).sum())
+
+    @property
     def tested_event(self) -> BoolArray:
         """(t,) whether the event of each evaluated patient was observed."""
         return self.event[self.tested]

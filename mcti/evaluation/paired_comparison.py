@@ -9,6 +9,7 @@ import pandas as pd
 
 from mcti.arrays import BoolArray, FloatArray
 from mcti.cohort import left_truncation
+from mcti.errors import DataError
 from mcti.evaluation import calibration, comparison, metrics, subgroups
 from mcti.evaluation.comparison import Interval
 from mcti.evaluation.outcomes import Outcomes
@@ -48,10 +49,15 @@ class PairedComparison:
     ) -> "PairedComparison":
         """From two tables with patient_id, fold, risk, S_<months>…; that of `model` also has time_months and event.
 
-        The weights for censoring come from the follow-up of all common patients and are the same for both models.
+        The weights for censoring come from the follow-up of all common patients and are the same for both models. Where
+        only `model` has entries under observation, both models are scored with them.
+
+        Raises DataError when only the comparator has them: `model` has the follow-up.
         """
-        if "time_months" in comparator:
-            left_truncation.check_same([("the table of the model", model), ("the table of the comparator", comparator)])
+        if left_truncation.has_entries(comparator) and not left_truncation.has_entries(model):
+            what = f"only the comparator has the column {left_truncation.COLUMN}, which all estimates would ignore"
+            hint = "evaluate the model again on the cohort with this column"
+            raise DataError(what, "the predictions of the model", hint)
         common = set(model["patient_id"]) & set(comparator["patient_id"])
         patients = model[model["patient_id"].isin(common)].drop_duplicates("patient_id").sort_values("patient_id")
         entry = [left_truncation.COLUMN] if left_truncation.has_entries(patients) else []

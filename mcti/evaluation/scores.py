@@ -33,6 +33,7 @@ class Scores:
     risk_groups, subgroups, decision (net benefit), regimes (of modalities), recalibration (before, after),
     attribution (shares by part), search (of the settings): of MCTI only
     competing    cumulative incidence of all models (`competing_scores`); empty for a cohort without competing events
+    late_entries evaluated patients who came under observation after the origin
     pretrained   whether the model is one over several cohorts (`mcti pretrain`), whose curves are not recalibrated
     horizons (h,) months that were scored;  unusable (u,) months that were requested and could not be scored
     """
@@ -51,6 +52,7 @@ class Scores:
     forest: list[cohort_figures.ForestRow] = field(default_factory=list)
     pretrained: bool = False
     competing: dict[str, Any] = field(default_factory=dict)
+    late_entries: int = 0
 
     def c_index(self, model: str) -> Interval:
         """C of a model with its interval."""
@@ -100,6 +102,7 @@ def score(
         horizons=horizons,
         unusable=requested[~usable],
         forest=cohort_figures.forest_rows(outcomes, pairs, by_subgroup, draws.stratified),
+        late_entries=outcomes.late_entries,
     )
 
 

@@ -156,6 +156,8 @@ def warnings(scores: Scores, skipped: Mapping[str, str]) -> list[str]:
         )
     if scores.competing:
         sentences.append(competing_sentence(scores.competing["competing_events"]))
+    if scores.late_entries:
+        sentences.append(late_entry_sentence(scores.late_entries))
     if scores.search.get("seen"):
         sentences.append(_search_patients(scores.search))
     return sentences + _miscalibration(scores)
@@ -166,6 +168,14 @@ def competing_sentence(patients: int) -> str:
     return (
         f"{patients} patients had competing events, and count as censored in S(t): 1 - S(t) is larger than the "
         "probability of the event."
+    )
+
+
+def late_entry_sentence(patients: int) -> str:
+    """What S(t) means for a cohort in which this number of patients came under observation after the origin."""
+    return (
+        f"{patients} patients came under observation after the origin, and count from their entry: S(t) is survival "
+        "from the origin, and S(t) / S(L) that of a patient who enters at month L."
     )
 
 

@@ -72,6 +72,36 @@ def run(root: Path, *arguments: str, quiet: bool = False, environment: Mapping[s
     return done.stdout or ""
 
 
+def push(root: Path, environment: Mapping[str, str] | None = None) -> bool:
+    """Run `dvc push`, unless the remote records a push of these versions; whether DVC was run.
+
+    The record is an object of the remote, written after the push: a new or emptied remote has none. Versions: those of
+    `dvc.lock` and of the `.dvc` files in `data`.
+
+    Raises OperationalError as `run`, and when the remote is not available.
+    """
+    record = storage.join(_remote(root), "pushed", f"{_digest_of_versions(root)}.json")
+    if storage.exists(record):
+        return False
+    run(root, "push", quiet=True, environment=environment)
+    storage.write_json(record, {"files": [path.name for path in _version_files(root)]})
+    return True
+
+
+def _remote(root: Path) -> str:
+    config = configparser.ConfigParser()
+    config.read(root / ".dvc" / "config", encoding="utf-8")
+    return config[f"'remote \"{REMOTE}\"'"]["url"].rstrip("/")
+
+
+def _version_files(root: Path) -> list[Path]:
+    return [root / "dvc.lock", *sorted((root / "data").glob("*.dvc"))]
+
+
+def _digest_of_versions(root: Path) -> str:
+    return storage.text_md5("".join(storage.md5(path) for path in _version_files(root)))
+
+
 def clear_stale_locks(root: Path) -> None:
     """Remove entries of `.dvc/tmp/rwlock` whose process has ended or is not DVC.
 

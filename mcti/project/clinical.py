@@ -10,7 +10,7 @@ from mcti.cohort.labels import COMPETING, competing_hint
 from mcti.cohort.layouts import site_from_barcode
 from mcti.cohort.raw_tables import is_missing
 from mcti.errors import DataError, did_you_mean
-from mcti.project import clinical_cells, coding, column_names, endpoints, entries
+from mcti.project import clinical_cells, coding, column_names, dates, endpoints, entries
 from mcti.project.clinical_cells import age_questions
 from mcti.project.coding import EventCoding, Guess
 from mcti.project.endpoints import Outcome, Stated
@@ -90,10 +90,10 @@ def propose(source: ForeignTable, answers: Answers) -> ClinicalProposal:
     """
     frame, changes = _first_row_per_patient(source.frame, source.differences)
     outcomes = endpoints.find(frame.columns, answers.endpoints, source.where) if answers.has_outcomes() else {}
-    columns = _columns(frame, source.where, answers, outcomes)
+    columns = _columns(frame, source, answers, outcomes)
     endpoint = answers.endpoint or column_names.endpoint_of(columns["time_months"], columns["event"])
     outcomes = outcomes or {endpoint: Outcome(columns["time_months"], columns["event"])}
-    frame, outcomes, cell_changes = _with_readable_cells(frame, columns, outcomes, source.where)
+    frame, outcomes, cell_changes = _with_readable_cells(frame, columns, outcomes, source)
     frame, outcomes, unit, unit_changes = endpoints.one_unit(frame, outcomes, answers.time_unit)
     frame, entry_changes, entry_questions = entries.in_unit_of_times(
         frame, columns, outcomes[endpoint].time, unit.value, stated="entry_months" in answers.columns
@@ -176,11 +176,13 @@ def _first_row_per_patient(frame: pd.DataFrame, differences: tuple[str, ...]) ->
     )
 
 
-def _columns(frame: pd.DataFrame, where: str, answers: Answers, outcomes: Mapping[str, Outcome]) -> dict[str, str]:
-    for name, source in answers.columns.items():
-        if source not in frame.columns:
+def _columns(
+    frame: pd.DataFrame, source: ForeignTable, answers: Answers, outcomes: Mapping[str, Outcome]
+) -> dict[str, str]:
+    for name, column in answers.columns.items():
+        if column not in frame.columns:
             raise DataError(
-                f"column {source!r} of {FLAGS[name]} is missing", where, did_you_mean(source, frame.columns)
+                f"column {column!r} of {FLAGS[name]} is missing", source.where, did_you_mean(column, frame.columns)
             )
     first = next(iter(outcomes.values()), None)
     stated = dict(answers.columns) | ({"time_months": first.time, "event": first.event} if first else {})
@@ -192,10 +194,10 @@ def _columns(frame: pd.DataFrame, where: str, answers: Answers, outcomes: Mappin
     for name in ("patient_id", "time_months", "event"):
         if name not in columns:
             hint = f"name it: {FLAGS[name]} COLUMN; the columns are {', '.join(map(str, frame.columns[:12]))}"
-            if name == "time_months" and (dates := clinical_cells.date_columns(frame)):
-                hint = clinical_cells.dates_hint(dates)
+            if name == "time_months" and dates.date_columns(frame):
+                hint = dates.hint(frame, source)
             of = f" of {answers.endpoint}" if answers.endpoint and name != "patient_id" else ""
-            raise DataError(f"no column has a known name of {name}{of}", where, hint)
+            raise DataError(f"no column has a known name of {name}{of}", source.where, hint)
     return columns
 
 
@@ -215,12 +217,13 @@ def _with_gdc_times(
 
 
 def _with_readable_cells(
-    frame: pd.DataFrame, columns: Mapping[str, str], outcomes: Mapping[str, Outcome], where: str
+    frame: pd.DataFrame, columns: Mapping[str, str], outcomes: Mapping[str, Outcome], source: ForeignTable
 ) -> tuple[pd.DataFrame, dict[str, Outcome], tuple[str, ...]]:
     """One row per patient, one column of times per end point, and unknown values as empty cells.
 
-    Raises DataError when times in days have separators of thousands.
+    Raises DataError when the times are dates, or times in days have separators of thousands.
     """
+    dates.check_no_dates(frame, [one.time for one in outcomes.values()], source)
     patient = columns["patient_id"]
     frame, sample_changes = clinical_cells.patients_of_samples(frame, patient)
     frame, joined, time_changes = _with_gdc_times(frame, outcomes)
@@ -228,7 +231,7 @@ def _with_readable_cells(
     names += [columns[name] for name in ("age", "is_female", "entry_months") if name in columns]
     frame, unknown_changes = clinical_cells.without_unknown(frame, list(dict.fromkeys(names)))
     for one in joined.values():
-        clinical_cells.check_thousands(frame, one.time, patient, where)
+        clinical_cells.check_thousands(frame, one.time, patient, source.where)
     return frame, joined, (*sample_changes, *time_changes, *unknown_changes)
 
 

@@ -1,4 +1,4 @@
-"""Cells of a foreign clinical table that `ingest` refuses or misreads: unknown values, dates, thousands, barcodes."""
+"""Cells of a foreign clinical table that `ingest` refuses or misreads: unknown values, thousands, barcodes."""
 
 import re
 from collections.abc import Mapping
@@ -10,7 +10,6 @@ from mcti.cohort.raw_tables import is_missing
 from mcti.errors import DataError
 from mcti.project import coding, column_names
 
-_DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([T ].*)?|\d{1,2}[./-]\d{1,2}[./-](\d{4}|\d{2})")
 _THOUSANDS = re.compile(r"[1-9]\d{0,2}([.,]\d{3})+")
 _MASKED = re.compile(r"(>=?|≥)\s*(\d+)|(\d+)\s*\+")
 
@@ -35,24 +34,6 @@ def patients_of_samples(frame: pd.DataFrame, column: str) -> tuple[pd.DataFrame,
     rows, _ = select_samples(samples, patients)
     table = frame.iloc[rows].assign(**{column: [patients[row] for row in rows]}).reset_index(drop=True)
     return table, (f"{column}: the patients of {len(samples)} TCGA samples",)
-
-
-def date_columns(frame: pd.DataFrame) -> list[str]:
-    """Columns whose filled cells are dates."""
-    return [str(name) for name in frame.columns if _are_dates(frame[name])]
-
-
-def _are_dates(cells: "pd.Series[str]") -> bool:
-    filled = [cell for cell in cells if not is_missing(cell)]
-    return bool(filled) and all(_DATE.fullmatch(cell.strip()) for cell in filled)
-
-
-def dates_hint(columns: list[str]) -> str:
-    """How to make times of the dates in `columns`."""
-    return (
-        f"{', '.join(columns[:4])} have dates: write a column time_days, the days from the diagnosis to the event or, "
-        "without one, to the last contact"
-    )
 
 
 def check_thousands(frame: pd.DataFrame, column: str, patient: str, where: str) -> None:

@@ -119,6 +119,8 @@ def evaluated(card: Mapping[str, Any]) -> str:
         if "cumulative_incidence_months" in card.get("outputs", {}):
             meaning += ", which is the output F(t)"
         counts += f", {competing} competing events ({meaning})"
+    if late := evaluation.get("late_entries"):
+        counts += f", {late} under observation from a time after the origin (they count from their entry)"
     return f"{counts}; excluded: {', '.join(excluded) or 'none'}"
 
 

@@ -79,7 +79,12 @@ def _transfer(source: DossierSource) -> Iterator[Table]:
 def _evaluated(source: DossierSource, further: Mapping[str, Any]) -> Iterator[Table]:
     """The counts of the evaluated patients, and of the patients excluded at each step."""
     evaluation = source.evaluation
-    labels = {"patients": "patients evaluated", "events": "events among them"}
+    labels = {
+        "patients": "patients evaluated",
+        "events": "events among them",
+        "competing_events": "competing events: S(t) is cause-specific, and 1 - S(t) larger than the event probability",
+        "late_entries": "patients under observation from a time after the origin, who count from their entry",
+    }
     counts = {label: evaluation[name] for name, label in labels.items() if name in evaluation}
     if "median_follow_up" in evaluation:
         months = evaluation["median_follow_up"]

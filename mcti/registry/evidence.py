@@ -20,7 +20,7 @@ MODEL = "mcti"
 _REQUIRED = ("metrics.json", "predictions.csv", "groups.csv", "result.json")
 _FOR_OTHERS = ("baseline_models.safetensors", "case_mix.json", "inputs.json")  # read by `mcti test` and `mcti compare`
 _STORED = (*_REQUIRED, "summary.json", BASELINES, "excluded.csv", "report.html", "figures", "plots", *_FOR_OTHERS)
-_COUNTS = ("patients", "events", "competing_events", "median_follow_up", "excluded", "warnings")
+_COUNTS = ("patients", "events", "competing_events", "late_entries", "median_follow_up", "excluded", "warnings")
 _COHORT_FIELDS = ("name", "endpoint", "expression_scale", "md5", "numbers", "warnings")
 _EXPECTATION_FIELDS = ("id", "description", "severity", "passed", "failing", "rows")
 

@@ -2,6 +2,7 @@
 
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version as installed
@@ -19,6 +20,8 @@ if TYPE_CHECKING:  # imports torch
 DIGEST, EVALUATION, RUN = "mcti.digest", "mcti.evaluation_md5", "mcti.run_id"
 CONTRACT = "mcti.contract"  # passed | failed | unknown: result of `mcti validate` on the cohort
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
+PROMOTION_WAITS = (0.1, 0.4, 1.0)
+"""Seconds before an alias that differs from the ledger is read again: a promotion may be moving it."""
 
 
 def version_by_digest(client: Any, name: str, digest: str) -> Any | None:
@@ -84,8 +87,20 @@ def version_by_alias(client: Any, name: str, alias: str) -> Any | None:
 def confirmed(client: Any, name: str, alias: str) -> Any | None:
     """The version that carries the alias, as the ledger confirms it (alias_confirmation.py); None: no version has it.
 
+    A promotion writes its entry of the ledger first and moves the aliases then. A difference is therefore read again
+    after each of `PROMOTION_WAITS`.
+
     Raises DataError when the ledger gives the alias to another version.
     """
+    for wait in PROMOTION_WAITS:
+        try:
+            return _confirmed_once(client, name, alias)
+        except DataError:
+            time.sleep(wait)
+    return _confirmed_once(client, name, alias)
+
+
+def _confirmed_once(client: Any, name: str, alias: str) -> Any | None:
     version = version_by_alias(client, name, alias)
     # The ledger is read after the alias: both agree at the time of this read.
     alias_confirmation.confirm(client, name, alias, None if version is None else int(version.version))

@@ -155,13 +155,16 @@ def _cell(value: float) -> float | str:
 def cohort_record(cohort: Mapping[str, str], bags: Sequence[PatientBag], params: TrainParams) -> dict[str, Any]:
     """The description of the cohort, and the Kaplan-Meier curve of the training part {months: share} at the horizons.
 
-    Null beyond the longest follow-up, without extrapolation. Empty for patients without a cohort.
+    `late_entries` counts the patients who came under observation after the origin, where there are some. The curve is
+    null beyond the longest follow-up, without extrapolation. Empty for patients without a cohort.
     """
     if not cohort:
         return {}
     longest = max(bag.time_months for bag in bags)
     curve = {f"{t:g}": _kaplan_meier(bags, t) if t <= longest else None for t in params.horizons_months}
-    return {**cohort, "patients": len(bags), "events": sum(bag.event for bag in bags), "survival": curve}
+    counts = {"patients": len(bags), "events": sum(bag.event for bag in bags)}
+    late = sum(bag.entry_months > 0 for bag in bags)
+    return {**cohort, **counts, **({"late_entries": late} if late else {}), "survival": curve}
 
 
 def _kaplan_meier(bags: Sequence[PatientBag], months: float) -> float:

@@ -164,6 +164,12 @@ def test_a_metastasis_is_selected_only_where_there_is_no_primary_tumour(tmp_path
     assert result.excluded == {"duplicate sample": 2}
 
 
+def test_the_genes_with_the_name_of_an_earlier_gene_are_counted(tmp_path):
+    """TNMD is twice in each file; tests/project/test_init.py reads files without such genes."""
+    result = ingest_cptac(tmp_path, ("Tissue Type", *["Tumor"] * 5))
+    assert any(text.endswith("genes with the name of an earlier gene are left out: 1") for text in result.warnings)
+
+
 def test_contradictions_of_status_and_dates_are_listed(tmp_path):
     """One patient is alive with a date of death, one dead without, one dead and followed up after death."""
     alive, dateless, followed = (json.loads(json.dumps(case)) for case in CPTAC)

@@ -1,5 +1,7 @@
 """The numbers of a validation with those of the development, and the warnings."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -53,6 +55,12 @@ def test_warnings_name_every_limit():
         "slope 0.50 at month 36", "17 patients had competing events", "All scores are cause-specific",
     ):  # fmt: skip
         assert part in text
+    entered = external.warnings(
+        make_summary(entry_difference="this cohort: every patient counts from the origin"),
+        replace(make_scores(), late_entries=8), {}, known=True,
+    )  # fmt: skip
+    assert "The cohorts differ in late entry (this cohort: every patient counts from the origin)." in entered
+    assert any(sentence.startswith("8 patients came under observation after the origin") for sentence in entered)
     quiet = make_scores(slope_36=interval(1.0, 0.8, 1.2))
     assert len(external.warnings(make_summary(), quiet, {}, known=True)) == 1  # the horizon that was not scored
 

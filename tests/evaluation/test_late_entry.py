@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from mcti.errors import DataError
 from mcti.evaluation import calibration, metrics, predictions, restricted_mean, risk_groups, roc
 from mcti.evaluation.baselines import fit_predict
 from mcti.evaluation.comparison import point
@@ -210,5 +211,5 @@ def test_the_table_of_predictions_carries_the_entry_to_every_later_comparison():
     assert pair.model.outcomes.folds[0].train_entry is not None
     assert changed_follow_up(table, table.assign(entry_months=table["entry_months"] + 0.5)) == 200
     assert changed_follow_up(table, table) == 0
-    with pytest.raises(Exception, match="has the column entry_months"):
-        PairedComparison.from_tables(table, table.drop(columns="entry_months"))
+    with pytest.raises(DataError, match="only the comparator has the column entry_months"):
+        PairedComparison.from_tables(table.drop(columns="entry_months"), table)

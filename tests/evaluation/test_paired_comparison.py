@@ -6,6 +6,8 @@ import pytest
 from sksurv.metrics import concordance_index_censored, concordance_index_ipcw, integrated_brier_score
 from sksurv.util import Surv
 
+from mcti.concordance import harrell_c
+from mcti.errors import DataError
 from mcti.evaluation.paired_comparison import PairedBootstrap, PairedComparison, point_estimates
 
 
@@ -70,6 +72,20 @@ def test_a_group_counts_only_pairs_of_its_members(truth):
         ours
     )  # risks outside the group do not matter
     assert point_estimates(others.uno_c(), 160)[0] != pytest.approx(point_estimates(paired.uno_c(), 160)[0])
+
+
+def test_entries_of_the_model_count_for_both_and_those_of_the_comparator_alone_are_refused(truth):
+    """A pair needs the other patient under observation at the event: the champion may have been evaluated without."""
+    time, event, draw = truth
+    champion, challenger = (table(draw.normal(size=160), time, event) for _ in range(2))
+    entered = challenger.assign(entry_months=challenger["time_months"] * 0.6)
+    risks = [one["risk"].to_numpy() for one in (entered, champion)]
+    outcome = [entered[name].to_numpy() for name in ("event", "time_months", "entry_months")]
+    expected = [harrell_c(outcome[0] == 1, outcome[1], risk, outcome[2]) for risk in risks]
+    pair = PairedComparison.from_tables(entered, champion)
+    np.testing.assert_allclose(point_estimates(pair.harrell_c(), 160), expected)
+    with pytest.raises(DataError, match="only the comparator has the column entry_months"):
+        PairedComparison.from_tables(challenger, entered)
 
 
 def test_without_a_common_patient_the_comparison_is_empty(truth):

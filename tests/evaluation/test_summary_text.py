@@ -29,6 +29,12 @@ def test_skipped_baselines_have_their_display_name_in_the_warnings():
     assert "Baseline Cox: clinical + genes + slides was left out: no slide features were passed." in warnings
 
 
+def test_the_number_of_late_entries_and_the_meaning_of_the_curves_are_stated():
+    late = dataclasses.replace(make_scores(-0.1, 0.1), late_entries=41)
+    (sentence,) = set(summary_text.warnings(late, {})) - set(summary_text.warnings(make_scores(-0.1, 0.1), {}))
+    assert sentence.startswith("41 patients came under observation after the origin, and count from their entry")
+
+
 def test_without_a_horizon_there_is_no_calibration_text():
     assert summary_text.calibration_sentences(make_scores(-0.1, 0.1)) == ""
     assert summary_text.calibration(make_scores(-0.1, 0.1)) == {}

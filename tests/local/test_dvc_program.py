@@ -90,6 +90,40 @@ def test_environment_variables_are_passed_to_the_stages(project):
     assert "MCTI_DEMO" not in os.environ
 
 
+def test_a_push_of_the_same_versions_is_recorded_in_the_remote(project, tmp_path_factory):
+    """DVC runs for a first push, for other versions, and for an emptied remote; else the record is enough."""
+    remote = tmp_path_factory.mktemp("remote")
+    config = project / ".dvc" / "config"
+    config.write_text(f"[core]\n    no_scm = true\n    remote = storage\n['remote \"storage\"']\n    url = {remote}\n")
+    dvc_program.run(project, "repro", quiet=True)
+    assert [dvc_program.push(project), dvc_program.push(project)] == [True, False]
+    assert objects(remote) == {b"hi\n"}
+
+    (project / "dvc.yaml").write_text("stages:\n  hello:\n    cmd: echo bye > out.txt\n    outs: [out.txt]\n")
+    dvc_program.run(project, "repro", quiet=True)
+    assert [dvc_program.push(project), dvc_program.push(project)] == [True, False]
+    assert objects(remote) == {b"hi\n", b"bye\n"}
+
+    shutil.rmtree(remote)
+    assert dvc_program.push(project)
+    assert objects(remote) == {b"bye\n"}
+
+
+def test_a_failed_push_leaves_no_record(project, tmp_path):
+    (tmp_path / "a file").write_text("")
+    config = project / ".dvc" / "config"
+    config.write_text(f"[core]\n    no_scm = true\n['remote \"storage\"']\n    url = {tmp_path / 'a file' / 'r'}\n")
+    dvc_program.run(project, "repro", quiet=True)
+    for _ in range(2):
+        with pytest.raises(OperationalError, match=r"`dvc push` failed"):
+            dvc_program.push(project)
+
+
+def objects(remote):
+    """The bytes of all objects of a remote."""
+    return {path.read_bytes() for path in (remote / "files" / "md5").rglob("*") if path.is_file()}
+
+
 def test_a_killed_dvc_is_reported_as_killed(project):
     (project / "dvc.yaml").write_text("stages:\n  hello:\n    cmd: kill -9 $PPID\n    outs: [out.txt]\n")
     with pytest.raises(OperationalError, match=r"was killed by signal 9.*finished work is kept"):

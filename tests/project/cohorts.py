@@ -38,7 +38,7 @@ def write(folder, clinical, genes, slides, **form):
     return ["--clinical", "clinical.csv", "--expression", "genes.csv", "--slides", "slides.csv"]
 
 
-def windows(folder):
+def windows(folder, encoding="utf-8-sig"):
     """A German spreadsheet: semicolons, decimal commas, CRLF, a byte order mark, its own names and words."""
     clinical, genes, slides = cohort()
     names = {"patient_id": "Patient", "site": "Klinik", "age": "Alter", "subtype": "Histologie"}
@@ -47,7 +47,12 @@ def windows(folder):
     table["OS Monate"] = clinical["time_months"]
     table["Status"] = clinical["event"].map({1: "verstorben", 0: "lebt"})
     table["Größe cm"] = clinical["age"] / 20
-    return write(folder, table, genes, slides, sep=";", decimal=",", encoding="utf-8-sig", lineterminator="\r\n")
+    return write(folder, table, genes, slides, sep=";", decimal=",", encoding=encoding, lineterminator="\r\n")
+
+
+def windows_1252(folder):
+    """The same without a byte order mark, in the code page of Windows in Western Europe."""
+    return windows(folder, "cp1252")
 
 
 def in_days(folder):
@@ -117,4 +122,11 @@ def two_endpoints(folder):
     return write(folder, table, genes, slides), relapse[10:]
 
 
-FORMS = {"windows": windows, "in_days": in_days, "gdc_tsv": gdc_tsv, "gdc_json": gdc_json, "canonical": canonical}
+FORMS = {
+    "windows": windows,
+    "windows_1252": windows_1252,
+    "in_days": in_days,
+    "gdc_tsv": gdc_tsv,
+    "gdc_json": gdc_json,
+    "canonical": canonical,
+}

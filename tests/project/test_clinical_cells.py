@@ -30,12 +30,6 @@ def test_unknown_outcomes_are_missing_and_counted():
     assert proposal.event_text == "alive = censored (1), dead = observed (1)"
 
 
-@pytest.mark.parametrize("dates", [["2010-01-05", "", "2011-02-03", "2012-01-01"], ["05.01.2010", "1.2.11", "", ""]])
-def test_dates_instead_of_times_are_an_error_that_names_their_columns(dates):
-    with pytest.raises(DataError, match="diagnosed, seen have dates: write a column time_days"):
-        propose(time_days=None, diagnosed=dates, seen=dates)
-
-
 @pytest.mark.parametrize("cells", [["30", "1.900", "2.700", "45"], ["30", "1,900", "12,700", "45"]])
 def test_separators_of_thousands_in_days_are_an_error(cells):
     with pytest.raises(DataError, match=r"'1.900' is ambiguous in t.csv, patient P2, column time_days: write 1900"):

@@ -78,7 +78,8 @@ def test_every_form_is_the_same_cohort_for_ingest(form, tmp_path, monkeypatch):
     assert result.check == ()
     monkeypatch.chdir(tmp_path / "p")
     settings = params.load("params.yaml").ingest
-    ingest(settings.clinical, settings.expression, settings.slides, settings, Path("data/cohort"))
+    result = ingest(settings.clinical, settings.expression, settings.slides, settings, Path("data/cohort"))
+    assert not result.warnings
     truth, genes, _ = cohort()
     patients = tables.read_patients("data/cohort")
     assert patients["patient_id"].tolist() == truth["patient_id"].tolist()

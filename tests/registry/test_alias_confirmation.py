@@ -34,6 +34,12 @@ NAME = "confirmed"
 EMPTY_FOLDER = "d751713988987e9331980363e24189ce.dir"  # MD5 of the manifest "[]"
 
 
+@pytest.fixture(autouse=True)
+def no_waits(monkeypatch):
+    """Nothing moves an alias meanwhile, except in the test of it."""
+    monkeypatch.setattr(models, "PROMOTION_WAITS", ())
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     return [Run(tmp_path_factory.mktemp("a run"), seed=seed) for seed in (0, 1, 2)]
@@ -193,6 +199,15 @@ def test_a_changed_alias_or_head_is_found(promoted, changes, message):
     change(promoted, **changes)
     with pytest.raises(DataError, match=message):
         confirmed(promoted)
+
+
+@pytest.mark.slow
+@pytest.mark.stack
+def test_a_promotion_between_its_entry_and_its_aliases_is_awaited(promoted, monkeypatch):
+    change(promoted, "champion", 1)
+    monkeypatch.setattr(models, "PROMOTION_WAITS", (0.1, 0.4))
+    monkeypatch.setattr(models.time, "sleep", lambda seconds: seconds < 0.4 or change(promoted, "champion", 2))
+    assert confirmed(promoted) == 2
 
 
 @pytest.mark.slow

@@ -33,6 +33,8 @@ def test_without_excluded_patients_the_counts_state_none():
     assert competing.startswith(
         "40 patients, 12 events, 7 competing events (S(t) is cause-specific: 1 - S(t) is larger"
     )
+    late = card.evaluated({"evaluation": evaluation | {"late_entries": 9}})
+    assert late.startswith("40 patients, 12 events, 9 under observation from a time after the origin (they count from")
 
 
 def test_the_card_states_the_incidence_that_a_model_of_competing_events_predicts():

@@ -78,6 +78,13 @@ def test_counts_of_evaluated_patients_and_of_the_cohort_are_separate():
     assert ("patients in the cohort, before the split", "575") in data
     assert not [row for row in data if row[0] == "patients"], "a count without its population"
     assert ("split", "no features of a slide", "14") in data
+    assert not [label for label, *_ in data if "competing" in label or "after the origin" in label]
+
+
+def test_competing_events_and_late_entry_are_stated():
+    data = dict(row[:2] for row in rows(build(RESULT | {"competing_events": 31, "late_entries": 212}), "data"))
+    assert data["competing events: S(t) is cause-specific, and 1 - S(t) larger than the event probability"] == "31"
+    assert data["patients under observation from a time after the origin, who count from their entry"] == "212"
 
 
 def test_a_median_follow_up_that_is_not_reached_is_stated():

@@ -65,3 +65,14 @@ def test_the_cohort_record_has_the_kaplan_meier_curve_by_hand():
     assert record["survival"] == {"12": 0.75, "24": 0.375, "36": None}
     assert (record["patients"], record["events"], record["endpoint"]) == (4, 2, "OS")
     assert fold_files.cohort_record({}, bags, params) == {}
+
+
+def test_the_cohort_record_counts_patients_from_their_entry():
+    """Two of four are at risk at month 10, two at month 20: S(12) = 1/2, S(24) = 1/4."""
+    fates = [(10.0, True, 0.0), (15.0, False, 4.0), (20.0, True, 10.0), (30.0, False, 12.0)]
+    bags = [
+        PatientBag(str(i), None, None, t, event, 0, entry_months=start) for i, (t, event, start) in enumerate(fates)
+    ]
+    record = fold_files.cohort_record({"name": "c"}, bags, factories.settings(horizons_months=[12.0, 24.0]))
+    assert record["survival"] == {"12": 0.5, "24": 0.25}
+    assert record["late_entries"] == 3

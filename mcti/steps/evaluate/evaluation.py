@@ -228,6 +228,7 @@ def _result(data: ReportData, cohort_md5: str) -> EvaluateResult:
         notice=data.cohort.notice,
         cohort_md5=cohort_md5,
         competing_events=data.cohort.competing_events or None,
+        late_entries=numbers.late_entries or None,
     )
 
 

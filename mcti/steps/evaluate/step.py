@@ -17,6 +17,7 @@ class EvaluateResult(StepResult):
     """The main numbers of an evaluation; all numbers are in metrics.json.
 
     competing_events    patients with a competing event; None: the cohort has none
+    late_entries        patients under observation only from a time after the origin; None: the cohort has none
     """
 
     patients: int
@@ -37,6 +38,7 @@ class EvaluateResult(StepResult):
     notice: str
     cohort_md5: str
     competing_events: int | None = Field(None, exclude_if=lambda count: count is None)
+    late_entries: int | None = Field(None, exclude_if=lambda count: count is None)
 
 
 @logged

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mcti.cohort import tables
+from mcti.cohort import left_truncation, tables
 from mcti.cohort.tables import CohortInfo
 from mcti.errors import DataError
 from mcti.model.reference_profile import ColumnProfile, ReferenceProfile
@@ -74,6 +74,7 @@ def compare(
         _genes(ensemble, shared, genes.shape[1]),
         _gene_values(genes[shared], profile.families.get("genes", {})),
         _follow_up(patients, median_months),
+        *late_entry(int(record.get("late_entries", 0)), patients),
         _subtypes(ensemble, patients),
         *_covariates(ensemble, patients, profile),
     ]
@@ -140,6 +141,26 @@ def _follow_up(patients: pd.DataFrame, development: float) -> ComparedItem:
         raise DataError(f"{what}: the unit is another one", "the cohort", hint)
     validation = f"median {median:.4g} months, up to {longest:.4g}"
     return ComparedItem("follow-up", f"median {development:.4g} months", validation, "same unit")
+
+
+def late_entry(development: int, patients: pd.DataFrame) -> list[ComparedItem]:
+    """Whether both cohorts count patients from their entry; no row where neither has late entry.
+
+    development  number of training patients who came under observation after the origin
+    """
+    validation = left_truncation.late_entries(patients)[0]
+    if not development and not validation:
+        return []
+    verdict = entry_difference(development, validation) or "both count patients from their entry"
+    return [ComparedItem("late entry", f"{development} patients", f"{validation} patients", verdict)]
+
+
+def entry_difference(development: int, validation: int) -> str:
+    """Which cohort has no late entry while the other has; empty: both or neither. Numbers of such patients."""
+    if bool(development) == bool(validation):
+        return ""
+    which, other = ("development", "this cohort") if validation else ("this cohort", "development")
+    return f"{which}: every patient counts from the origin; {other}: from the entry ({left_truncation.COLUMN})"
 
 
 def subtypes_left_out(ensemble: Ensemble, patients: pd.DataFrame) -> str:

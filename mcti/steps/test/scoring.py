@@ -216,6 +216,7 @@ def _summary(
         events=int(outcomes.event.sum()),
         follow_up=median_follow_up(outcomes.event | had_competing, outcomes.time_months, outcomes.entry_months),
         competing_events=int(had_competing.sum()),
+        entry_difference=comparability.entry_difference(subject.record.get("late_entries", 0), outcomes.late_entries),
         excluded=dict(Counter(predicted.excluded.values())),
         excluded_at_ingest=len(info.attrition),
         out_of_distribution=predicted.out_of_distribution,
