@@ -39,7 +39,7 @@ def test_the_table_describes_the_evaluated_patients_by_group_and_fold():
 
 
 def test_a_competing_event_is_counted_and_does_not_end_the_potential_follow_up():
-    """Of fold 0, A had the event and B a competing event: nobody was censored, so that no median is reached."""
+    """Of fold 0, A had the event and B a competing event: no patient was censored, and no median is reached."""
     patients = PATIENTS.assign(competing=[0, 1, 0, 0, 0])
     outcomes = Outcomes.from_folds(patients, {0: (["C", "D", "E"], ["A", "B"]), 1: (["A", "B", "E"], ["C", "D"])})
     groups = RiskGroups(np.array([0, 1, 0, 1]), ("low", "high"), (None, None), np.nan)
