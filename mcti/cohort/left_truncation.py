@@ -95,4 +95,5 @@ def check_same(cohorts: Sequence[tuple[str, pd.DataFrame]]) -> None:
     for where, patients in cohorts[1:]:
         if has_entries(patients) != has_entries(cohorts[0][1]):
             what = f"only one of this cohort and {cohorts[0][0]} has the column {COLUMN}"
-            raise DataError(what, where, "ingest all cohorts with this column, or all without it")
+            hint = "ingest all cohorts with this column (0: observed from the origin), or all without it"
+            raise DataError(what, where, hint)

@@ -57,6 +57,7 @@ class PatientBag:
     quality     quality figures of the slides by name, as extraction counted them; no network reads them
     slides      the slides in the order of their rows in `patches`; their counts add up to N
     entry_months    entry under observation, from the origin of time_months (left truncation)
+    competing   whether a competing event ended the observation; None: the cohort does not record such events
     """
 
     patient_id: str
@@ -70,6 +71,7 @@ class PatientBag:
     slides: tuple[SlideTiles, ...] = ()
     categories: Mapping[str, str | None] = field(default_factory=dict)
     entry_months: float = 0.0
+    competing: bool | None = None
 
     @property
     def clinical(self) -> dict[str, CovariateValue]:
@@ -217,6 +219,8 @@ def digest(bags: Sequence[PatientBag], covariates: Sequence[str] = ()) -> str:
         total.update(f"{bag.patient_id}\0{bag.time_months!r}\0{bag.event}\0{bag.subtype}\0".encode())
         if bag.entry_months:  # the digest of a cohort without late entry does not change
             total.update(f"entry {bag.entry_months!r}\0".encode())
+        if bag.competing is not None:
+            total.update(f"competing {bag.competing}\0".encode())
         for values in (bag.patches, bag.genes):
             if values is not None:
                 total.update(f"{tuple(values.shape)}".encode())

@@ -109,6 +109,7 @@ class CohortTables:
                 slides=slides.tiles,
                 categories={name: _level(row[name]) for name in self.categories},
                 entry_months=float(row.get(left_truncation.COLUMN, 0.0)),
+                competing=bool(row["competing"]) if "competing" in row else None,
             )
         encoder = check_single_encoder(provenance, self.features)
         return Dataset(bags, self.genes, self.classes, encoder, self.cohort_identity, self._info.ordered_levels)

@@ -14,6 +14,7 @@ from mcti.dataset.time_bins import bin_edges
 from mcti.errors import DataError
 from mcti.model.axes import Axes
 from mcti.model.categories import ClinicalInput, input_columns
+from mcti.model.competing_hazard import CompetingHazard
 from mcti.model.trained import Fitted, Scale
 from mcti.params import BinParams
 
@@ -42,6 +43,15 @@ def fit_inputs(bags: Sequence[PatientBag], params: BinParams, gene_count: int, t
     times = np.array([bag.time_months for bag in bags])
     edges = bin_edges(times, np.array([bag.event for bag in bags]), params)
     return Fitted(genes=fit_scale(genes, transform), features=fit_feature_scale(patches), edges=edges)
+
+
+def fit_competing(bags: Sequence[PatientBag]) -> CompetingHazard | None:
+    """The hazard of the competing event in a training part; None where the cohort records no competing events."""
+    if all(bag.competing is None for bag in bags):
+        return None
+    competing = np.array([bool(bag.competing) for bag in bags])
+    times, entered = (np.array([getattr(bag, name) for bag in bags]) for name in ("time_months", "entry_months"))
+    return CompetingHazard.fit(competing, times, entered)
 
 
 def fit_scale(values: Tensor, transform: str = "none") -> Scale:

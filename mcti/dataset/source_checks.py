@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mcti.cohort import leakage, tables
+from mcti.cohort import leakage, left_truncation, tables
 from mcti.cohort.folds import Folds
 from mcti.cohort.overlap import Members, overlaps
 from mcti.dataset.loading import slides_with_features
@@ -106,8 +106,10 @@ def check_pool(cohorts: Sequence[CohortFacts], covariates: Sequence[str] = ()) -
 
     The features of a cohort with another encoder are not used.
 
-    Raises DataError as `check_sources`, for a cohort that cannot be used with the first one.
+    Raises DataError as `check_sources`, for a cohort that cannot be used with the first one, and where only some of
+    them have late entry: the pool has one table, in which a patient without it would count as observed from the origin.
     """
+    left_truncation.check_same([(one.where, one.patients) for one in cohorts])
     for one, other in combinations(cohorts, 2):
         _check_apart(one, other)
     first = next((one for one in cohorts if one.attributes), cohorts[0])
@@ -138,6 +140,7 @@ def grouped_by_site(folds: Folds, patients: pd.DataFrame) -> bool:
 
 def _check(target: CohortFacts, source: CohortFacts, by_site: bool, covariates: Sequence[str]) -> SourceFiles:
     _check_outcome(target, source)
+    _warn_of_other_definition(target, source)
     shared = [gene for gene in target.genes if gene in set(source.genes)]
     slides, reason = _usable_slides(target.attributes, source.attributes)
     _check_shared(target, shared, slides, source.where, reason)
@@ -174,6 +177,25 @@ def _check_outcome(target: CohortFacts, source: CohortFacts) -> None:
     if min(expected, median) > 0 and max(expected / median, median / expected) > MAX_FOLLOWUP_RATIO:
         what = f"the median of time_months is {median:.4g}, that of the cohort {expected:.4g}: the unit is another one"
         raise DataError(what, source.where, _TIME_UNIT)
+
+
+def _warn_of_other_definition(target: CohortFacts, source: CohortFacts) -> None:
+    """Warn where one of the two has competing events, or late entry, and the other one does not.
+
+    Each cohort has its own risk sets and hazards, so that both can be learned from; what differs is what the columns
+    of the tables cannot state.
+    """
+    consequences = {
+        "competing": "they count as censored; the event of both must be of the same cause",
+        left_truncation.COLUMN: "without this column, all patients count as at risk from the origin",
+    }
+    titles = {"competing": "competing events", left_truncation.COLUMN: "late entry"}
+    for column, title in titles.items():
+        stated = [column in one.patients for one in (source, target)]
+        if stated[0] != stated[1]:
+            verbs = ("has", "the cohort has none") if stated[0] else ("has no", "the cohort has")
+            text = "%s %s %s (column %s), %s: %s"
+            _log.warning(text, source.where, verbs[0], title, column, verbs[1], consequences[column])
 
 
 def check_equal(name: str, expected: str, actual: str, where: str) -> None:

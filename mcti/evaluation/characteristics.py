@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from mcti.arrays import FloatArray, IntArray
-from mcti.cohort import left_truncation
+from mcti.cohort import competing, left_truncation
 from mcti.evaluation.curves import median_follow_up
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.risk_groups import RiskGroups
@@ -51,10 +51,13 @@ def _describe(rows: pd.DataFrame, patients: pd.DataFrame, outcomes: Outcomes) ->
     tested = patients.iloc[outcomes.tested]
     event = rows["event"].to_numpy(dtype=np.int64) == 1
     time = rows["time_months"].to_numpy(dtype=np.float64)
+    had_competing = competing.flags(rows)
     yield "patients", str(len(rows))
     yield "events, n (%)", _share(int(event.sum()), len(rows))
     entry = left_truncation.entries(rows) if left_truncation.has_entries(rows) else None
-    follow_up = months(median_follow_up(event, time, entry)) if len(rows) else "–"
+    if "competing" in rows:
+        yield "competing events, n (%)", _share(int(had_competing.sum()), len(rows))
+    follow_up = months(median_follow_up(event | had_competing, time, entry)) if len(rows) else "–"
     yield "median follow-up, months (reverse Kaplan-Meier)", follow_up
     if entry is not None:
         yield "entry after the origin, n (%)", _share(int((entry > 0).sum()), len(rows))

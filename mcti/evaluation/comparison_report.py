@@ -21,6 +21,7 @@ class ComparisonSummary:
     patients, events  of the common patients;  only_a, only_b  patients whom one model alone predicted
     changed_follow_up  common patients whose follow-up differs between the two
     settings, data    {name: (value of A, value of B)} of everything that differs
+    remarks           sentences on what all numbers count, such as competing events as censored
     """
 
     a: str
@@ -35,6 +36,7 @@ class ComparisonSummary:
     settings: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     data: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     notices: Sequence[str] = ()
+    remarks: Sequence[str] = ()
 
 
 def metric_name(key: str) -> str:
@@ -69,7 +71,7 @@ def render(
         result=result_sentence(summary, metrics),
         level=f"{100 * CONFIDENCE:g}",
         rows=[_row(key, metric) for key, metric in metrics.items()],
-        d_calibration={name: p_text(float("nan") if p is None else p) for name, p in d_calibration.items()},
+        d_calibration={name: _p_cell(float("nan") if p is None else p) for name, p in d_calibration.items()},
         figures=page.inline_figures(figures),
         settings=_differing(summary.settings),
         data=_differing(summary.data),
@@ -78,7 +80,12 @@ def render(
 
 def _row(key: str, metric: MetricDifference) -> dict[str, str]:
     intervals = {name: format_interval(getattr(metric, name)) for name in ("a", "b", "difference")}
-    return {"name": metric_name(key), **intervals, "p": p_text(metric.p), "better": better(key)}
+    return {"name": metric_name(key), **intervals, "p": _p_cell(metric.p), "better": better(key)}
+
+
+def _p_cell(p: float) -> str:
+    """A p value (0 to 1) for a cell of a table, whose header names it."""
+    return p_text(p).removeprefix("= ")
 
 
 def _differing(values: Mapping[str, tuple[Any, Any]]) -> list[tuple[str, str, str]]:

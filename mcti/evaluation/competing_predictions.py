@@ -12,22 +12,10 @@ from mcti.evaluation.baselines import Baseline, KaplanMeierBaseline, RidgeCox
 from mcti.evaluation.competing import CompetingOutcomes
 from mcti.evaluation.design_matrix import Clinical, Inputs
 from mcti.evaluation.outcomes import Fold
+from mcti.model.competing_hazard import cumulative_incidence
 
 MIN_COVARIATE_EVENTS = 10
 """With fewer competing events in a training part their hazard is one curve for all patients, without covariates."""
-
-
-def cumulative_incidence(survival: FloatArray, competing_survival: FloatArray) -> FloatArray:
-    """F1 (n, g) at the times of a grid, sum over its steps u <= t of S2(u-) (S1(u-) - S1(u)).
-
-    S1 is the cause-specific curve of the event (n, g), S2 that of the competing event (n, g), both 1 before the grid.
-    A step of S1 is S1(u-) times the hazard of the event, so each term is the probability of being without either event
-    before u times the hazard (Benichou and Gail 1990, Biometrics 46:813-826). Within a step the event comes first.
-    """
-    start = np.ones((len(survival), 1))
-    falls = -np.diff(np.concatenate([start, survival], axis=1), axis=1)
-    before = np.concatenate([start, competing_survival[:, :-1]], axis=1)
-    return np.asarray(np.cumsum(before * falls, axis=1), dtype=np.float64)
 
 
 def between_horizons(survival: FloatArray, horizons: FloatArray, months: FloatArray) -> FloatArray:

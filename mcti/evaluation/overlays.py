@@ -34,7 +34,8 @@ def kaplan_meier(groups: Mapping[str, RiskGroups], horizon: float) -> Figure:
 
 def calibration(points: Mapping[str, Mapping[str, FloatArray]], months: float) -> Figure:
     """Observed by predicted event probability at one horizon; points {A or B: {predicted, observed, low, high}}."""
-    with canvas("calibration_overlay", width=5.2, height=4.6) as (axes,):
+    with canvas("calibration_overlay", height=4.6) as (axes,):
+        axes.set_box_aspect(1)  # in a figure as wide as the others, so that the text of all has one size
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
         top = 0.05
         for i, (label, p) in enumerate(points.items()):

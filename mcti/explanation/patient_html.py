@@ -98,6 +98,7 @@ def render(
         notice=notice,
         context=context,
         points=survival_points(row),
+        incidence=incidence_sentence(row),
         single_member=SINGLE_MEMBER if has_single_member(row) else "",
         model=model_name(row),
         distance=distance_sentence(row),
@@ -141,12 +142,29 @@ def has_single_member(row: Mapping[str, Any]) -> bool:
     return all(low == high for _, _, low, high in survival_points(row))
 
 
-def survival_points(row: Mapping[str, Any]) -> list[tuple[float, float, float, float]]:
-    """(months, S, lowest member, highest member) by month; for a single model all three are equal."""
+def incidence_sentence(row: Mapping[str, Any]) -> str:
+    """The cumulative incidence by month, and what S(t) means then; empty for a model without competing events."""
+    values = [
+        f"{value:.3f} by {months:g} months" + ("" if low == high else f" (members {low:.3f} to {high:.3f})")
+        for months, value, low, high in survival_points(row, "F_")
+    ]
+    if not values:
+        return ""
+    return (
+        f"Probability of the event, where a competing event may come first: {', '.join(values)}. S(t) is "
+        "cause-specific: 1 - S(t) is larger than this probability."
+    )
+
+
+def survival_points(row: Mapping[str, Any], prefix: str = "S_") -> list[tuple[float, float, float, float]]:
+    """(months, S, lowest member, highest member) by month; for a single model all three are equal.
+
+    prefix  of the columns: S_, or F_ for the cumulative incidence
+    """
     points = []
     for name, value in row.items():
-        months = name.removeprefix("S_")
-        if name.startswith("S_") and not months.endswith(("_low", "_high")):
+        months = name.removeprefix(prefix)
+        if name.startswith(prefix) and not months.endswith(("_low", "_high")):
             low, high = (value if row.get(f"{name}_{end}") is None else row[f"{name}_{end}"] for end in ("low", "high"))
             if not any(math.isnan(v) for v in (value, low, high)):
                 points.append((float(months), value, low, high))

@@ -93,7 +93,10 @@ def _curve(page: Any, row: Mapping[str, Any], top: float, context: PredictionCon
     if patient_html.has_single_member(row):
         caption = patient_html.SINGLE_MEMBER
     caption += " Dashed: the development cohort (Kaplan-Meier)." if context.curve else ""
-    return _text(page, caption, top - 0.245, size=8.5, color=MUTED)
+    top = _text(page, caption, top - 0.245, size=8.5, color=MUTED)
+    if incidence := patient_html.incidence_sentence(row):
+        top = _text(page, incidence, top - 0.002, size=9)
+    return top
 
 
 def _contributions(page: Any, explanation: PatientExplanation, top: float) -> float:

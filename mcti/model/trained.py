@@ -16,6 +16,7 @@ from torch import Tensor
 from mcti.errors import DataError, did_you_mean
 from mcti.model.categories import ClinicalInput, CovariateValue, encoded_row, input_names
 from mcti.model.comparators import Comparator, build
+from mcti.model.competing_hazard import CompetingHazard
 from mcti.model.hazards import hazard_and_survival, survival_at
 from mcti.model.network import MCTI, Prediction
 from mcti.model.presets import ModelConfig
@@ -130,6 +131,7 @@ class Fitted:
                follow-up of the training part, and the last bin includes all later times
     covariates scale of the columns of the clinical covariates, in the order of `config.clinical_columns`
     recalibration of the survival curves; None: the curves of the network
+    competing  hazard of the competing event; None: the cohort has no competing events
     """
 
     genes: Scale
@@ -137,11 +139,13 @@ class Fitted:
     edges: tuple[float, ...]
     covariates: Scale = field(default_factory=lambda: Scale(torch.zeros(0), torch.zeros(0)))
     recalibration: Recalibration | None = None
+    competing: CompetingHazard | None = None
 
     def spec(self) -> dict[str, Any]:
         """As JSON values."""
         scales = {name: getattr(self, name).spec() for name in ("genes", "features", "covariates")}
         curves = {} if self.recalibration is None else {"recalibration": asdict(self.recalibration)}
+        curves |= {} if self.competing is None else {"competing_hazard": self.competing.spec()}
         return {**scales, "edges_months": list(self.edges), **curves}
 
     def check(self, config: ModelConfig, where: str) -> None:
@@ -165,7 +169,9 @@ class Fitted:
         if curves is not None:
             centre = tuple(float(value) for value in curves["centre"])
             recalibration = Recalibration(float(curves["intercept"]), float(curves["slope"]), centre)
-        return cls(genes, features, edges, covariates, recalibration)
+        hazard = spec.get("competing_hazard")
+        competing = None if hazard is None else CompetingHazard.from_spec(hazard)
+        return cls(genes, features, edges, covariates, recalibration, competing)
 
 
 @contextlib.contextmanager
@@ -246,7 +252,8 @@ class TrainedModel:
 
         Risk is -sum_j S_j over the bins (docs/model.md, section 6): higher = earlier event, no unit, comparable within
         one model only. It is never recalibrated; S(t) is, where `fitted` has a recalibration. mcti/model/hazards.py
-        describes S(t) between the bin edges and beyond the last one.
+        describes S(t) between the bin edges and beyond the last one. A model of a cohort with competing events also
+        returns `F_<months>`, the cumulative incidence (`CompetingHazard.incidence`); its S(t) is cause-specific.
 
         Raises DataError when a bag or vector has the wrong width, a bag is empty or has a NaN feature, a modality is
                          missing that the model needs, or a covariate of the model is absent
@@ -279,12 +286,18 @@ class TrainedModel:
         return self.row(survival, -survival.sum(1), horizons_months)
 
     def row(self, survival: Tensor, risk: Tensor, horizons_months: Sequence[float]) -> dict[str, float]:
-        """Risk (1,) and S at the horizons, from S after each bin (1, B)."""
+        """Risk (1,), S and with competing events F at the horizons, from S after each bin (1, B)."""
         curve = survival.double()
         if self.fitted.recalibration is not None:
             curve = self.fitted.recalibration(curve)
-        values = survival_at(curve, self.fitted.edges, horizons_months, self.config.head)[0].tolist()
-        return {"risk": float(risk[0]), **dict(zip(map(survival_column, horizons_months), values, strict=True))}
+        values = survival_at(curve, self.fitted.edges, horizons_months, self.config.head)[0]
+        row = {"risk": float(risk[0]), **dict(zip(map(survival_column, horizons_months), values.tolist(), strict=True))}
+        if self.fitted.competing is not None:
+            hazard = self.fitted.competing
+            steps = survival_at(curve, self.fitted.edges, hazard.months, self.config.head)[0]
+            incidence = hazard.incidence(steps.numpy(), values.numpy()).tolist()
+            row |= zip(map(incidence_column, horizons_months), incidence, strict=True)
+        return row
 
     @single_thread()
     def output(
@@ -358,6 +371,11 @@ def check_bag(patches: Tensor, width: int, where: str) -> None:
 def survival_column(months: float) -> str:
     """The column of S(months) in a predictions file: S_12, S_36, S_0.5."""
     return f"S_{months:g}"
+
+
+def incidence_column(months: float) -> str:
+    """The column of the cumulative incidence by `months` in a predictions file: F_12."""
+    return f"F_{months:g}"
 
 
 def subtype_column(name: str) -> str:

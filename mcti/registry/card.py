@@ -42,7 +42,7 @@ def build(
             "covariates": covariates(config),
             "features": feature_attributes or GAP,
         },
-        "outputs": {"risk": "higher: earlier event; no unit", "survival_months": list(spec["horizons_months"])},
+        "outputs": outputs(spec),
         "data": dict(evidence.cohort) or GAP,
         "transfer": transfer_origin.transfer_of(spec),
         "bins_months": spec["fitted"]["edges_months"],
@@ -62,6 +62,13 @@ def build(
             "data": params.data_licence or GAP,
         },
     }
+
+
+def outputs(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What the model predicts; spec: model.json."""
+    months = list(spec["horizons_months"])
+    incidence = {"cumulative_incidence_months": months} if "competing_hazard" in spec["fitted"] else {}
+    return {"risk": "higher: earlier event; no unit", "survival_months": months, **incidence}
 
 
 def covariates(config: Mapping[str, Any]) -> list[str]:
@@ -109,6 +116,8 @@ def evaluated(card: Mapping[str, Any]) -> str:
     counts = f"{evaluation['patients']} patients, {evaluation['events']} events"
     if competing := evaluation.get("competing_events"):
         meaning = "S(t) is cause-specific: 1 - S(t) is larger than the probability of the event"
+        if "cumulative_incidence_months" in card.get("outputs", {}):
+            meaning += ", which is the output F(t)"
         counts += f", {competing} competing events ({meaning})"
     if late := evaluation.get("late_entries"):
         counts += f", {late} under observation from a time after the origin (they count from their entry)"

@@ -57,7 +57,7 @@ class UnseenLevelWarning(UserWarning):
 class Ensemble:
     """Members by name, and for each development patient (by hash) the members that were not trained on them.
 
-    horizons_months     months of the columns S_<months>
+    horizons_months     months of the columns S_<months> and F_<months>
     digest              SHA-256 of weights and assignment
     reference_profiles  distribution of each member's training patients
     default_members     members that predict new patients; empty: all of them
@@ -78,6 +78,9 @@ class Ensemble:
             raise DataError(
                 "the members expect different genes or covariates", "ensemble", "register folds of one training run"
             )
+        if len({member.fitted.competing is None for member in self.members.values()}) != 1:
+            what = "some members have a hazard of the competing event, others have none"
+            raise DataError(what, "ensemble", "register folds of one training run")
 
     @property
     def genes(self) -> tuple[str, ...]:
@@ -107,6 +110,11 @@ class Ensemble:
     def classes(self) -> tuple[str, ...]:
         """The subtypes that the model predicts."""
         return tuple(next(iter(self.members.values())).config.classes)
+
+    @property
+    def competing(self) -> bool:
+        """Whether the model predicts the cumulative incidence: its cohort has competing events."""
+        return next(iter(self.members.values())).fitted.competing is not None
 
     @property
     def features(self) -> int:
@@ -147,6 +155,8 @@ class Ensemble:
 
         risk, S_<months>           mean over the eligible members; risk has no unit, higher is worse
         S_<months>_low, _high      lowest and highest member; None where only one member predicts
+        F_<months>, _low, _high    cumulative incidence, likewise; only for a cohort with competing events, where S is
+                                   cause-specific
         risk_group                 one of `risk_groups` groups by quantiles of the out-of-fold risks
         ood_score                  distance from the training patients as a share of the threshold
         out_of_distribution        whether ood_score is above 1
@@ -314,7 +324,7 @@ class Ensemble:
 
 
 def _average(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """Mean of each column over the members; lowest and highest member of each S(t), None for a single member."""
+    """Mean of each column over the members; lowest and highest member of each S and F, None for a single member."""
     averages: dict[str, Any] = {}
     single = len(rows) == 1
     for column in rows[0]:

@@ -281,7 +281,7 @@ def _signature(loaded: "Ensemble") -> Any:
         columns.append(ColSpec(Map(AnyType()), "covariates"))
     horizons = [float(months) for months in loaded.horizons_months]
     types = {"text": DataType.string, "number": DataType.double, "count": DataType.long, "flag": DataType.boolean}
-    columns_out = prediction_columns.column_types(horizons)
+    columns_out = prediction_columns.column_types(horizons, competing=loaded.competing)
     outputs = [ColSpec(types[column_type], name) for name, column_type in columns_out.items()]
     parameters = [
         ParamSpec("horizons_months", DataType.double, horizons, shape=(-1,)),

@@ -60,7 +60,7 @@ def _infer_endpoint(loaded: Any, served: Ensemble, name: str, version: str) -> A
     from mlflow.exceptions import MlflowException
     from starlette.requests import Request
 
-    types = prediction_columns.column_types(served.horizons_months)
+    types = prediction_columns.column_types(served.horizons_months, competing=served.competing)
 
     async def infer(request: Request) -> Any:
         def respond(body: bytes) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def model_metadata(name: str, version: str, served: Ensemble) -> dict[str, Any]:
         if served.levels:
             covariates["parameters"] = {"levels": {name: list(levels) for name, levels in served.levels.items()}}
         inputs.append(covariates)
-    types = prediction_columns.column_types(served.horizons_months)
+    types = prediction_columns.column_types(served.horizons_months, competing=served.competing)
     outputs = [
         {"name": column, "datatype": _OUTPUT_DATATYPES[column_type], "shape": [-1]}
         for column, column_type in types.items()

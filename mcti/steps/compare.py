@@ -16,6 +16,7 @@ from mcti.evaluation import calibration, comparison_report, inputs_record, metri
 from mcti.evaluation.comparison_report import ComparisonSummary
 from mcti.evaluation.metric_differences import MetricDifference
 from mcti.evaluation.paired_comparison import PairedComparison
+from mcti.evaluation.summary_text import competing_sentence, late_entry_sentence
 from mcti.figure_canvas import Figure
 from mcti.params import EvaluateParams
 from mcti.registry import evaluations, evidence, tracking
@@ -59,13 +60,17 @@ class CompareResult(StepResult):
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One evaluation: its name, the table of predictions, {patient: subtype}, and what it recorded of its inputs."""
+    """One evaluation: its name, the table of predictions, {patient: subtype}, and what it recorded of its inputs.
+
+    competing_events    number of its patients with one
+    """
 
     name: str
     table: pd.DataFrame
     subtypes: Mapping[str, str]
     inputs: Mapping[str, Any]
     notice: str
+    competing_events: int = 0
 
 
 @logged
@@ -110,11 +115,13 @@ def _read(address: str) -> Evaluated:
         groups = folder / "groups.csv"
         rows = pd.read_csv(groups, dtype=str, keep_default_na=False) if groups.exists() else pd.DataFrame()
         subtypes = dict(zip(rows["patient_id"], rows["subtype"], strict=True)) if len(rows) else {}
-        notice = str(storage.read_json(folder / "result.json").get("notice", ""))
+        result = storage.read_json(folder / "result.json")
     if missing := [name for name in ("patient_id", "risk", "time_months", "event") if name not in table]:
         raise DataError(f"no column {missing[0]}", f"predictions.csv of {address}", "run `mcti evaluate` again")
     # One model predicted all patients of an external validation: its risks are on one scale, as in one fold.
-    return Evaluated(address, table if "fold" in table else table.assign(fold=0), subtypes, inputs, notice)
+    table = table if "fold" in table else table.assign(fold=0)
+    notice, competing = str(result.get("notice", "")), int(result.get("competing_events") or 0)
+    return Evaluated(address, table, subtypes, inputs, notice, competing)
 
 
 def _is_hashed(evaluated: Evaluated) -> bool:
@@ -161,7 +168,18 @@ def _summary(
             *({"cohort name": one.inputs.get("cohort"), **one.inputs.get("data", {})} for one in (first, second))
         ),
         notices=sorted({one.notice for one in (first, second)} - {""}),
+        remarks=_remarks(first, second, pair),
     )
+
+
+def _remarks(first: Evaluated, second: Evaluated, pair: PairedComparison) -> tuple[str, ...]:
+    """What S(t) and all numbers mean in a cohort with competing events or late entry; else empty."""
+    counts = {"A": first.competing_events, "B": second.competing_events}
+    if len(set(counts.values())) == 1:
+        counts = {"": counts["A"]}
+    texts = [f"{name}: {competing_sentence(n)}".removeprefix(": ") for name, n in counts.items() if n]
+    late = pair.model.outcomes.late_entries
+    return (*texts, *([late_entry_sentence(late)] if late else []))
 
 
 def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from mcti import storage
 from mcti.errors import DataError, MctiError
 from mcti.params import MonitorParams
@@ -44,6 +46,7 @@ class MonitorResult(StepResult):
     drifted                   families with drift;  effects: the largest effect of each tested family
     not_tested                enabled rules that could not be tested completely
     uno_c                     of the new patients, {value, low, high}; None: fewer than 5 events
+    competing_events          of the new patients, censored in all numbers; None: the cohort records none
     """
 
     model: str
@@ -62,13 +65,22 @@ class MonitorResult(StepResult):
     c_loss: dict[str, float | None] | None
     calibration_gap: dict[str, float | None] | None
     age_days: float | None
+    competing_events: int | None = Field(None, exclude_if=lambda count: count is None)
 
     def lines(self) -> list[str]:
         """Human-readable output: the verdict, then the reason of each rule."""
         verdict = f"train again (rule {self.rule})" if self.retrain else "no rule fired"
         verdict += f" (not fully tested: {', '.join(self.not_tested)})" if self.not_tested else ""
         first = f"{self.model} version {self.version}: {verdict}; {self.new_patients} new patients of {self.patients}"
-        return [first, *(f"  {rule}: {reason}" for rule, reason in self.reasons.items())]
+        competing = [f"  {self.competing_sentence()}"] if self.competing_events is not None else []
+        return [first, *(f"  {rule}: {reason}" for rule, reason in self.reasons.items()), *competing]
+
+    def competing_sentence(self) -> str:
+        """That the numbers are cause-specific, for a cohort that records competing events."""
+        return (
+            f"{self.competing_events} new patients had competing events and count as censored: Uno's C and the "
+            "calibration are cause-specific"
+        )
 
     @classmethod
     def build(
@@ -79,10 +91,12 @@ class MonitorResult(StepResult):
         families: "Sequence[Family]",
         performance: "Decay",
         age_days: float | None,
+        competing_events: int | None,
     ) -> "MonitorResult":
         """The result of one run.
 
         subject   name and version of the model;  counts  patients, new patients, new events
+        competing_events  of the new patients, None: not recorded
         age_days  age of the model in days, None: unknown
         """
         patients, new_patients, new_events = counts
@@ -103,6 +117,7 @@ class MonitorResult(StepResult):
             c_loss=_ends(performance.loss),
             calibration_gap=_ends(performance.gap),
             age_days=age_days,
+            competing_events=competing_events,
         )
 
     def numbers(self) -> dict[str, float]:
@@ -182,7 +197,9 @@ def monitor(
     age = None if registered is None else registered.age_days
     verdict = rules.decide(events, families, performance.alarms, age, params, performance.not_assessed_reason)
     subject = (registered.name, registered.version) if registered else (Path(model).name, loaded.digest[:12])
-    result = MonitorResult.build(subject, (len(data.bags), len(new), events), verdict, families, performance, age)
+    counts = len(data.bags), len(new), events
+    competing = _competing_events(new)
+    result = MonitorResult.build(subject, counts, verdict, families, performance, age, competing)
     report = _Report(result, verdict, families, performance, profile.patients, tables.read_info(cohort), params)
     report.write(out, registered)
     return result
@@ -233,6 +250,8 @@ class _Report:
         rows = [(name, f"{i.value:.3f} [{i.low:.3f}, {i.high:.3f}]") for name, i in intervals if i is not None]
         if performance.horizon_months is not None:
             rows.append(("horizon of the calibration", f"{performance.horizon_months:g} months"))
+        if self.result.competing_events is not None:
+            rows.append(("competing events", self.result.competing_sentence()))
         return ReportHeader(
             model=f"{self.result.model} version {self.result.version}",
             cohort=self.cohort.name,
@@ -244,6 +263,13 @@ class _Report:
             performance=rows,
             not_assessed=performance.not_assessed_reason,
         )
+
+
+def _competing_events(new: "Sequence[PatientBag]") -> int | None:
+    """Number of patients with a competing event; None where the cohort records none."""
+    if all(bag.competing is None for bag in new):
+        return None
+    return sum(bool(bag.competing) for bag in new)
 
 
 def _reference_member(loaded: "Ensemble", model: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from mcti import storage
 from mcti.dataset.bags import Dataset, PatientBag, check_training_part, digest
 from mcti.dataset.sampling import hold_out
-from mcti.dataset.scaling import fit_covariates, fit_inputs
+from mcti.dataset.scaling import fit_competing, fit_covariates, fit_inputs
 from mcti.dataset.sources import NO_TRANSFER, Transfer
 from mcti.dataset.splits import FoldSplit
 from mcti.errors import DataError
@@ -84,6 +84,7 @@ def train_fold(  # noqa: PLR0913  (data, split, params, out, options)
         outcome = train(task, checkpointing=checkpointing, progress=runs.progress, trace=trace)
         if params.recalibration_folds:
             outcome = recalibrate(outcome, data, train_bags, params, split, checkpointing, runs, transfer)
+        outcome = with_competing_hazard(outcome, train_bags)
         if ranks().first:
             cohort = fold_files.cohort_record(data.cohort, train_bags, params)
             record = {"features": dict(data.provenance), "cohort": cohort, **transfer_record(transfer)}
@@ -165,6 +166,16 @@ def recalibrate(
     fit = recalibration.fit_by_inner_models(fitted.edges, bags, params.recalibration_folds, key, train_inner)
     model = TrainedModel(outcome.model.net, config, dataclasses.replace(fitted, recalibration=fit))
     return dataclasses.replace(outcome, model=model)
+
+
+def with_competing_hazard(outcome: Outcome, bags: Sequence[PatientBag]) -> Outcome:
+    """The outcome with the hazard of the competing event in the whole training part, where the cohort records it."""
+    competing = fit_competing(bags)
+    if competing is None:
+        return outcome
+    model = outcome.model
+    fitted = dataclasses.replace(model.fitted, competing=competing)
+    return dataclasses.replace(outcome, model=TrainedModel(model.net, model.config, fitted))
 
 
 def check_test_part(config: ModelConfig, bags: Sequence[PatientBag], where: str) -> None:

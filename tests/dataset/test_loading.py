@@ -36,6 +36,20 @@ def test_covariates_come_by_name_and_missing_ones_as_none(world):
     assert bags["P-001"].covariates["age"] == 41.0
 
 
+def test_competing_events_are_read_where_the_cohort_records_them(world):
+    assert {bag.competing for bag in load_dataset(*world[:2]).bags.values()} == {None}
+    patients = tables.read_patients(world[0])
+    expected = (patients["event"] == 0) & (patients.index % 2 == 0)
+    patients["competing"] = expected.astype("int8")
+    parts = (read(world[0]) for read in (tables.read_expression, tables.read_slides, tables.read_info))
+    tables.write(tables.Cohort(patients, *parts), world[0])
+    bags = load_dataset(*world[:2]).bags
+    assert {name: bag.competing for name, bag in bags.items()} == dict(
+        zip(patients["patient_id"], expected.tolist(), strict=True)
+    )
+    assert "competing" not in bags["P-000"].clinical
+
+
 def test_a_covariate_of_the_settings_that_is_absent_is_named(world):
     check_covariates(world[0], ("age", "is_female", "nodes", "grade"))
     with pytest.raises(DataError, match=r"no covariate 'node'.*did you mean nodes"):

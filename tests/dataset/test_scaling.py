@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from mcti.dataset.scaling import MIN_LEVEL_SD, fit_clinical_scale, fit_covariates, fit_feature_scale, fit_scale
+from mcti.dataset.scaling import (
+    MIN_LEVEL_SD,
+    fit_clinical_scale,
+    fit_competing,
+    fit_covariates,
+    fit_feature_scale,
+    fit_scale,
+)
 from mcti.errors import DataError
 from mcti.model.categories import Category
 from tests.training import factories
@@ -30,6 +37,19 @@ def test_every_patient_weighs_the_same_in_the_scale_of_features():
     scale = fit_feature_scale([many, one])
     assert scale.mean.tolist() == [1.0]
     assert scale.sd.tolist() == [1.0]
+
+
+def test_the_competing_hazard_exists_where_the_cohort_records_competing_events():
+    """Worked out: at month 10 one of 3 patients at risk, at month 40 one of one; 100 steps of 0.4 months."""
+    outcomes = [(10.0, True, 0.0), (20.0, False, 0.0), (5.0, False, 0.0), (40.0, True, 15.0), (12.0, None, 2.0)]
+    people = [
+        dataclasses.replace(bag, time_months=time, event=False, competing=competing, entry_months=entry)
+        for bag, (time, competing, entry) in zip(factories.bags(5), outcomes, strict=True)
+    ]
+    hazard = fit_competing(people)
+    assert hazard.months == pytest.approx((10.0, 40.0))
+    assert hazard.cumulative == pytest.approx((1 / 3, 4 / 3))
+    assert fit_competing([dataclasses.replace(bag, competing=None) for bag in people]) is None
 
 
 def test_a_covariate_without_any_value_is_refused():

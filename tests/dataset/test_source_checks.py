@@ -9,7 +9,7 @@ import torch
 
 from mcti.cohort import tables
 from mcti.cohort.folds import read_folds
-from mcti.dataset.source_checks import CohortFacts, check_prior, check_sources, grouped_by_site
+from mcti.dataset.source_checks import CohortFacts, check_pool, check_prior, check_sources, grouped_by_site
 from mcti.dataset.sources import SourceFiles
 from mcti.errors import DataError
 from mcti.model.network import MCTI
@@ -139,6 +139,48 @@ def test_few_shared_genes_are_a_warning_since_profiles_are_not_compared(world, c
     expected = "19 shared genes are too few (of 20) to recognise a patient of the cohort under another id"
     assert (expected in caplog.text) is warned
     assert len(caplog.messages) == warned
+
+
+def add_column(world, name, column):
+    """Late entry of all patients, or competing events of all patients without the event."""
+    values = {"entry_months": lambda table: 0.0 * table["event"], "competing": lambda table: 1 - table["event"]}
+    change(world / name / "cohort", patients=lambda table: table.assign(**{column: values[column]}))
+
+
+@pytest.mark.parametrize(
+    ("column", "in_source", "in_target"),
+    [
+        ("competing", "has competing events (column competing), the cohort has none: they count as censored; the "
+         "event of both must be of the same cause", "has no competing events (column competing), the cohort has: "),
+        ("entry_months", "has late entry (column entry_months), the cohort has none: without this column, all patients "
+         "count as at risk from the origin", "has no late entry (column entry_months), the cohort has: "),
+    ],
+)  # fmt: skip
+def test_a_column_of_the_outcome_in_one_of_the_two_cohorts_is_a_warning(world, caplog, column, in_source, in_target):
+    caplog.set_level(logging.WARNING, logger="mcti")
+    add_column(world, "source", column)
+    assert len(check(world, "source", "third")) == 2
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0] == f"{facts(world, 'source').where} {in_source}"
+    caplog.clear()
+    add_column(world, "target", column)
+    assert len(check(world, "source", "third")) == 2
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith(f"{facts(world, 'third').where} {in_target}")
+
+
+def test_a_pool_warns_of_competing_events_in_one_cohort_and_refuses_late_entry_in_one(world, caplog):
+    caplog.set_level(logging.WARNING, logger="mcti")
+    add_column(world, "third", "competing")
+    cohorts = [facts(world, name) for name in ("target", "source", "third")]
+    assert len(check_pool(cohorts)) == 3
+    assert [text.split(" (")[0] for text in caplog.messages] == ["source third"]
+    add_column(world, "source", "entry_months")
+    cohorts[1] = facts(world, "source")
+    with pytest.raises(
+        DataError, match=r"has the column entry_months in source source .* \(0: observed from the origin"
+    ):
+        check_pool(cohorts)
 
 
 def set_encoder(world, name, **attributes):

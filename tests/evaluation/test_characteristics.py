@@ -38,6 +38,21 @@ def test_the_table_describes_the_evaluated_patients_by_group_and_fold():
     assert table.loc["grade, median [quartiles]", "low risk"] == "2 [1.5, 2.5]"
 
 
+def test_a_competing_event_is_counted_and_does_not_end_the_potential_follow_up():
+    """Of fold 0, A had the event and B a competing event: no patient was censored, and no median is reached."""
+    patients = PATIENTS.assign(competing=[0, 1, 0, 0, 0])
+    outcomes = Outcomes.from_folds(patients, {0: (["C", "D", "E"], ["A", "B"]), 1: (["A", "B", "E"], ["C", "D"])})
+    groups = RiskGroups(np.array([0, 1, 0, 1]), ("low", "high"), (None, None), np.nan)
+    table = characteristics.table(patients, outcomes, groups).set_index("characteristic")
+    assert table.loc["competing events, n (%)", ["all", "fold 0", "fold 1"]].tolist() == [
+        "1 (25.0)",
+        "1 (50.0)",
+        "0 (0.0)",
+    ]
+    follow_up = "median follow-up, months (reverse Kaplan-Meier)"
+    assert table.loc[follow_up, ["all", "fold 0", "fold 1"]].tolist() == ["40.0", "not reached", "40.0"]
+
+
 def test_an_infinite_median_is_not_reached():
     assert characteristics.months(np.inf) == "not reached"
     assert characteristics.months(12.34) == "12.3"

@@ -12,11 +12,11 @@ from mcti.evaluation.competing_predictions import (
     between_horizons,
     competing_inputs,
     competing_model,
-    cumulative_incidence,
 )
 from mcti.evaluation.curves import KaplanMeier
 from mcti.evaluation.design_matrix import Inputs
 from mcti.evaluation.outcomes import Outcomes
+from mcti.model.competing_hazard import cumulative_incidence
 from tests.evaluation.factories import make_folds
 from tests.evaluation.test_competing import cohort
 

@@ -33,6 +33,15 @@ def test_without_context_the_page_does_not_mention_the_cohort():
         assert text not in page
 
 
+def test_with_competing_events_the_reports_state_the_incidence_and_that_survival_is_cause_specific():
+    row = ROW | {"F_12": 0.25, "F_12_low": 0.2, "F_12_high": 0.3, "F_36": 0.5, "F_36_low": None, "F_36_high": None}
+    page = patient_html.render(row, "", None, CONTEXT)
+    assert "0.250 by 12 months (members 0.200 to 0.300), 0.500 by 36 months. S(t) is cause-specific" in page
+    assert "cause-specific" not in patient_html.render(ROW, "", None, CONTEXT)
+    assert page.count("<tr>") == patient_html.render(ROW, "", None, CONTEXT).count("<tr>")
+    assert patient_pdf.pdf(row, "", None, CONTEXT) != patient_pdf.pdf(ROW, "", None, CONTEXT)
+
+
 def test_the_pdf_depends_on_its_content_only():
     assert patient_pdf.pdf(ROW, "", None, CONTEXT).startswith(b"%PDF")
     assert patient_pdf.pdf(ROW, "", None, CONTEXT) == patient_pdf.pdf(ROW, "", None, CONTEXT)

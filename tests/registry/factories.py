@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
+from mcti.model.competing_hazard import CompetingHazard
 from mcti.model.network import MCTI
 from mcti.model.presets import preset
 from mcti.model.trained import Fitted, Scale, TrainedModel
@@ -31,6 +32,7 @@ class Run:
         skill: float = 0.0,
         contract: str = "passed",
         regimes: bool = False,
+        competing: CompetingHazard | None = None,
     ) -> None:
         self.models, self.evaluation = root / "models", root / "evaluation"
         draw = np.random.default_rng(5)  # the patients are independent of the seed of the networks
@@ -40,6 +42,7 @@ class Run:
         self.time = draw.exponential(40, size=patients) + 1
         self.event = draw.random(patients) < 0.6
         self.fold = np.arange(patients) % folds
+        self.competing = competing
         self._train(seed, folds, regimes)
         self._evaluate(skill, seed)
         self.validation = root / "validation"
@@ -78,7 +81,9 @@ class Run:
             torch.manual_seed(100 * seed + fold)
             config = preset("tiny", features=FEATURES, genes=GENES, classes=("a", "b"), bins=3)
             scale = Scale(torch.zeros(FEATURES), torch.ones(FEATURES))
-            fitted = Fitted(Scale(torch.zeros(3), torch.ones(3)), scale, (0.0, 20.0, 50.0, 200.0))
+            fitted = Fitted(
+                Scale(torch.zeros(3), torch.ones(3)), scale, (0.0, 20.0, 50.0, 200.0), competing=self.competing
+            )
             net = MCTI(config)
             model = TrainedModel(net, config, fitted)
             folder = self.models / f"fold_{fold}"

@@ -37,6 +37,18 @@ def test_without_excluded_patients_the_counts_state_none():
     assert late.startswith("40 patients, 12 events, 9 under observation from a time after the origin (they count from")
 
 
+def test_the_card_states_the_incidence_that_a_model_of_competing_events_predicts():
+    spec = {"horizons_months": [12.0, 60.0], "fitted": {"edges_months": [0.0, 1.0]}}
+    assert list(card.outputs(spec)) == ["risk", "survival_months"]
+    spec["fitted"]["competing_hazard"] = {"months": [], "cumulative": []}
+    outputs = card.outputs(spec)
+    assert outputs["cumulative_incidence_months"] == [12.0, 60.0]
+    evaluation = {"patients": 40, "events": 12, "competing_events": 7}
+    assert "the probability of the event, which is the output F(t))" in card.evaluated(
+        {"evaluation": evaluation, "outputs": outputs}
+    )
+
+
 def test_a_categorical_covariate_is_listed_with_its_levels():
     stage = {"name": "stage", "levels": ["I", "II"], "ordered": True}
     assert card.covariates({"covariates": ["age", "stage"], "categories": [stage]}) == ["age", "stage (I < II)"]

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from mcti.errors import DataError
 from mcti.model.categories import Category
 from mcti.model.clinical import check_ranges
+from mcti.model.competing_hazard import CompetingHazard
 from mcti.model.network import MCTI
 from mcti.model.trained import Scale, TrainedModel
 from mcti.registry import ensemble, ensemble_files, prediction_columns
@@ -238,6 +239,51 @@ def test_survival_beyond_the_longest_follow_up_in_training_is_flagged(run, assem
     row = loaded.predict("new", patches, named, horizons_months=(12, 200, 200.5, 240))
     assert row["beyond_followup"] == "S_200.5+S_240"
     assert list(row) == list(prediction_columns.column_types((12, 200, 200.5, 240)))
+
+
+def test_with_competing_events_the_incidence_is_the_mean_over_the_members_and_all_else_is_unchanged(run, tmp_path):
+    hazard = CompetingHazard((5.0, 30.0), (0.1, 0.5))
+    other = Run(tmp_path / "run", competing=hazard)
+    ensemble_files.assemble(other.models, tmp_path / "with")
+    ensemble_files.assemble(run.models, tmp_path / "without")
+    folders = (tmp_path / name for name in ("with", "without"))
+    loaded, plain = (ensemble_files.load(folder) for folder in folders)
+    assert (loaded.competing, plain.competing) == (True, False)
+    assert [output["name"] for output in model_metadata("m", "1", loaded)["outputs"]] == list(
+        prediction_columns.column_types(loaded.horizons_months, competing=True)
+    )
+    patches = torch.from_numpy(run.bags[0])
+    for patient in ("new", run.ids[0]):
+        row = loaded.predict(patient, patches, genes_of(run, 0), horizons_months=(12, 60))
+        assert list(row) == list(prediction_columns.column_types((12, 60), competing=True))
+        expected = plain.predict(patient, patches, genes_of(run, 0), horizons_months=(12, 60))
+        assert {name: row[name] for name in expected if name != "digest"} | {"digest": expected["digest"]} == expected
+        members = loaded.member_predictions(patient, patches, genes_of(run, 0), (5, 12, 30, 60))
+        # The steps of the hazard worked out: before month 5, to month 30, and after it.
+        for months in (12, 60):
+            values = [worked_incidence(one, months) for one in members.values()]
+            assert row[f"F_{months}"] == pytest.approx(np.mean(values), abs=1e-12)
+            if len(values) > 1:
+                assert row[f"F_{months}_low"] == pytest.approx(min(values), abs=1e-12)
+                assert row[f"F_{months}_high"] == pytest.approx(max(values), abs=1e-12)
+            else:
+                assert row[f"F_{months}_low"] is None
+
+
+def worked_incidence(row, months):
+    ends = [end for end in (5, 30) if end < months] + [months]
+    curve = [1.0, *(row[f"S_{end}"] for end in ends)]
+    factors = [1.0, math.exp(-0.1), math.exp(-0.5)]
+    return sum(factors[k] * (curve[k] - curve[k + 1]) for k in range(len(ends)))
+
+
+def test_members_with_and_without_competing_events_are_refused(assembled):
+    loaded = ensemble_files.load(assembled)
+    first = loaded.members["fold_0"]
+    fitted = dataclasses.replace(first.fitted, competing=CompetingHazard((), ()))
+    members = {**loaded.members, "fold_0": TrainedModel(first.net, first.config, fitted)}
+    with pytest.raises(DataError, match="some members have a hazard of the competing event"):
+        dataclasses.replace(loaded, members=members)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from mcti.errors import DataError
-from mcti.registry import pyfunc_model
-from tests.registry.factories import FEATURES, GENES
+from mcti.model.competing_hazard import CompetingHazard
+from mcti.registry import ensemble_files, models, prediction_columns, pyfunc_model
+from tests.registry.factories import FEATURES, GENES, Run
 from tests.registry.http_client import post, records
 
 pytestmark = [pytest.mark.slow]
@@ -112,6 +113,21 @@ def test_a_patient_with_too_many_patches_is_refused_by_the_model(saved, monkeypa
     with pytest.raises(mlflow.exceptions.MlflowException, match="10000000 patches of one patient") as caught:
         loaded.predict(None, frame)
     assert caught.value.get_http_status_code() == 400
+
+
+def test_the_incidence_of_a_model_with_competing_events_is_in_the_response_and_the_signature(tmp_path):
+    import mlflow
+
+    run = Run(tmp_path / "run", competing=CompetingHazard((5.0, 30.0), (0.1, 0.5)))
+    ensemble_files.assemble(run.models, tmp_path / "ensemble")
+    models.save(tmp_path / "ensemble", tmp_path / "saved")
+    loaded = mlflow.pyfunc.load_model(str(tmp_path / "saved"))
+    response = loaded.predict(run.frame(), params={"horizons_months": [60.0, 6.0]})
+    assert list(response.columns[3:15]) == [f"{curve}_{t}{end}" for curve in "SF" for t in (60, 6)
+                                            for end in ("", "_low", "_high")]  # fmt: skip
+    assert ((response["F_6"] < response["F_60"]) & (response["F_60"] < 1 - response["S_60"])).all()
+    names = loaded.metadata.get_output_schema().input_names()
+    assert [name for name in names if name.startswith("F_")] == prediction_columns.incidence_columns((12.0, 60.0))
 
 
 def test_with_redact_responses_and_refusals_contain_no_patient_id(saved, monkeypatch):

@@ -128,6 +128,25 @@ def test_what_differs_is_listed_and_counted(settings, tmp_path):
     assert json.loads((tmp_path / "out/result.json").read_text())["metrics"] == result.metrics
 
 
+def test_the_page_states_competing_events_and_late_entry(settings, tmp_path):
+    for name, noise in (("a", 1.0), ("b", 0.3)):
+        write(tmp_path / name, slice(None), noise=noise, seed=1, entry_months=np.where(np.arange(COUNT) < 9, 0.001, 0))
+    compare(tmp_path / "a", tmp_path / "b", settings, tmp_path / "late")
+    page = (tmp_path / "late/report.html").read_text(encoding="utf-8")
+    assert "9 patients came under observation after the origin, and count from their entry" in page
+    assert "had competing events" not in page
+    for name, count in (("a", 30), ("b", 30)):
+        storage.write_json(tmp_path / name / "result.json", {"notice": "", "competing_events": count})
+    compare(tmp_path / "a", tmp_path / "b", settings, tmp_path / "both")
+    assert '<p class="faint">30 patients had competing' in (tmp_path / "both/report.html").read_text(encoding="utf-8")
+    storage.write_json(tmp_path / "a/result.json", {"notice": ""})
+    compare(tmp_path / "a", tmp_path / "b", settings, tmp_path / "one")
+    page = (tmp_path / "one/report.html").read_text(encoding="utf-8")
+    assert '<p class="faint">B: 30 patients had competing' in page
+    assert "A: 0" not in page
+    assert "<td>= 0" not in page
+
+
 def test_leaves_of_one_tree_alone_differ():
     assert differing({"x": {"y": 1}, "z": 2}, {"x": {"y": 1}, "w": []}) == {"z": (2, None), "w": (None, [])}
 

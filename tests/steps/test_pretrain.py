@@ -37,6 +37,12 @@ def rewrite(cohort, info, genes=factories.GENES[:4]):
     tables.write(tables.Cohort(tables.read_patients(cohort), expression, tables.read_slides(cohort), changed), cohort)
 
 
+def with_entries(cohort):
+    """Write the column of late entry, 0 for all patients."""
+    parts = tables.read_expression(cohort), tables.read_slides(cohort), tables.read_info(cohort)
+    tables.write(tables.Cohort(tables.read_patients(cohort).assign(entry_months=0.0), *parts), cohort)
+
+
 @pytest.fixture
 def sources(tmp_path):
     return [make_source(tmp_path, "one", "A", 1), make_source(tmp_path, "two", "B", 2, factories.GENES[:4])]
@@ -140,8 +146,13 @@ def test_cohorts_without_any_features_give_a_model_of_genes(tmp_path, sources):
             "cohort name 'one' is also",
         ),
         (lambda root, sources: rewrite(root / "two" / "cohort", {"endpoint": "DSS"}), DataError, "endpoint is DSS"),
+        (
+            lambda root, sources: with_entries(root / "two" / "cohort"),
+            DataError,
+            "only one of this cohort and source one",
+        ),
     ],
-    ids=["one source", "a prior", "twice", "one name", "endpoint"],
+    ids=["one source", "a prior", "twice", "one name", "endpoint", "late entry"],
 )
 def test_what_cannot_be_pooled_is_refused_and_nothing_is_written(tmp_path, sources, change, error, message):
     params = change(tmp_path, sources) or settings(sources)

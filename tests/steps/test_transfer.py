@@ -82,6 +82,21 @@ def test_each_fold_is_trained_with_the_sources_and_records_them(world, source, t
     assert choice["prior_weight"] == 0
 
 
+def test_a_cohort_with_late_entry_learns_from_a_source_without(source, tmp_path, monkeypatch, caplog):
+    caplog.set_level("WARNING", logger="mcti")
+    cohort, features, folds = factories.folders(tmp_path / "target")
+    parts = tables.read_expression(cohort), tables.read_slides(cohort), tables.read_info(cohort)
+    patients = tables.read_patients(cohort)
+    late = patients.assign(entry_months=patients["time_months"] / 2)
+    tables.write(tables.Cohort(late, *parts), cohort)
+    tasks = record_tasks(training, monkeypatch)
+    train(cohort, features, folds, settings(sources=[source]), tmp_path / "out")
+    assert any("has no late entry (column entry_months), the cohort has" in text for text in caplog.messages)
+    for task in tasks:
+        assert all(bag.entry_months == bag.time_months / 2 for bag in task.bags)
+        assert not any(bag.entry_months for bag in task.sources[0].bags.values())
+
+
 def test_a_moved_source_trains_nothing_again_and_a_changed_one_does(world, source, tmp_path):
     out, moved = tmp_path / "out", tmp_path / "moved"
     train(*world, settings(sources=[source]), out)

@@ -1,9 +1,11 @@
 import dataclasses
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from mcti import storage
+from mcti.dataset.scaling import fit_competing
 from mcti.dataset.splits import FoldSplit
 from mcti.errors import DataError
 from mcti.training import fold_files, folds
@@ -91,6 +93,27 @@ def train_staged(data, out, **changes):
     settings = factories.settings(architecture={"covariates": ["stage"]}, **changes)
     folds.train_fold(data, FoldSplit(0, names[6:], names[:6]), settings, out)
     return fold_files.load(out / "fold_0"), storage.read_json(out / "fold_0" / "model.json")
+
+
+def test_the_hazard_of_the_competing_event_is_that_of_the_training_part_and_changes_nothing_else(tmp_path):
+    data, split = factories.dataset(16), SPLIT
+    recorded = {
+        name: dataclasses.replace(bag, competing=not bag.event and number % 3 > 0)
+        for number, (name, bag) in enumerate(data.bags.items())
+    }
+    folds.train_fold(data, split, factories.settings(), tmp_path / "without")
+    folds.train_fold(dataclasses.replace(data, bags=recorded), split, factories.settings(), tmp_path / "with")
+    weights = [(tmp_path / name / "fold_0" / "weights.safetensors").read_bytes() for name in ("without", "with")]
+    assert weights[0] == weights[1]
+    plain, record = (storage.read_json(tmp_path / name / "fold_0" / "model.json") for name in ("without", "with"))
+    hazard = record["fitted"].pop("competing_hazard")
+    assert plain["fitted"] == record["fitted"]
+    assert hazard == fit_competing([recorded[name] for name in split.train]).spec()
+    assert len(hazard["months"]) > 1
+    rows = [pd.read_csv(tmp_path / name / "fold_0" / "predictions.csv", dtype=str) for name in ("without", "with")]
+    added = [name for name in rows[1] if name not in rows[0]]
+    assert added == [name.replace("S_", "F_") for name in rows[0] if name.startswith("S_")]
+    pd.testing.assert_frame_equal(rows[0], rows[1].drop(columns=added))
 
 
 def test_levels_are_learned_from_the_training_part_and_an_unseen_one_counts_as_missing(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mcti.dataset import time_bins
 from mcti.errors import DataError
 from mcti.model.cohort_networks import CohortNetworks
 from mcti.training import folds, loop, losses, pretraining
@@ -92,6 +93,20 @@ def test_the_loss_of_a_step_is_the_mean_of_the_losses_within_the_cohorts():
         means.append(losses.discrete_nll(output.hazard_logits, batch.bins, batch.events, run.params.alpha).mean())
         assert output.subtype_logits.shape[1] == len(one.config.classes)
     assert parts["survival"] == pytest.approx(torch.stack(means).mean().item(), abs=1e-6)
+
+
+def test_late_entry_of_one_cohort_is_in_its_own_likelihood_alone():
+    """The bins are wide: the entry of each patient is half of the follow-up."""
+    one, other = cohort("one", 40, 1), cohort("other", 30, 2)
+    late = {name: dataclasses.replace(bag, entry_months=bag.time_months / 2) for name, bag in one.bags.items()}
+    run = pretraining.PretrainingRun(prepared([dataclasses.replace(one, bags=late), other]), CPU)
+    for source in run.task.cohorts:
+        batch = run._collate(list(source.bags), 0)
+        logits = torch.randn(len(source.bags), len(source.fitted.edges) - 1)
+        entry = torch.tensor([bag.time_months / 2 for bag in source.bags])
+        before = time_bins.shares_before(entry, source.fitted.edges).float() if source.name == "one" else None
+        expected = losses.discrete_nll(logits, batch.bins, batch.events, run.params.alpha, before)
+        torch.testing.assert_close(run.objective.objectives[source.name].likelihood(logits, batch), expected)
 
 
 def test_a_cohort_of_one_subtype_has_no_subtype_loss_and_no_gradient_of_it():

@@ -22,6 +22,12 @@ from mcti.steps.explain.step import ExplainResult
 from mcti.steps.extract import extract
 from mcti.storage import Location
 
+CAUSE_SPECIFIC = (
+    "The risk is that of the event alone: in the training a patient with a competing event was censored. It does not "
+    "order patients by the probability of the event, F(t) of mcti predict."
+)
+"""On the pages of a model of a cohort with competing events."""
+
 
 @dataclass(frozen=True)
 class _Source:
@@ -67,7 +73,8 @@ def run(
         ensemble.check_features(source.data.provenance, str(patients.features))
         bags, gaps = source.data.bags, []
         with storage.replacing(out) as draft:
-            files = ExplanationFiles(draft, ensemble.genes, sets, params.group_genes, source.name, source.notice)
+            notice = " ".join(filter(None, [source.notice, CAUSE_SPECIFIC if ensemble.competing else ""]))
+            files = ExplanationFiles(draft, ensemble.genes, sets, params.group_genes, source.name, notice)
             for done, patient in enumerate(sorted(bags), start=1):
                 explained = explain_patient(ensemble, bags[patient], source.data.genes, params)
                 files.add(explained)
