@@ -8,7 +8,17 @@ import pytest
 from scipy import stats
 
 from mcti.errors import DataError
-from mcti.evaluation import calibration, metrics, predictions, restricted_mean, risk_groups, roc
+from mcti.evaluation import (
+    calibration,
+    characteristics,
+    decay,
+    metrics,
+    predictions,
+    restricted_mean,
+    risk_groups,
+    roc,
+    transportability,
+)
 from mcti.evaluation.baselines import fit_predict
 from mcti.evaluation.comparison import point
 from mcti.evaluation.curves import KaplanMeier, ObservationCurve, censoring_curve, median_follow_up
@@ -17,6 +27,7 @@ from mcti.evaluation.metric_differences import changed_follow_up
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.paired_comparison import PairedComparison
 from mcti.evaluation.predictions import Predictions
+from mcti.params import MonitorParams
 from tests import left_truncated as lt
 from tests.evaluation.factories import make_folds, make_patients
 
@@ -213,3 +224,34 @@ def test_the_table_of_predictions_carries_the_entry_to_every_later_comparison():
     assert changed_follow_up(table, table) == 0
     with pytest.raises(DataError, match="no column entry_months, which those of the comparator have"):
         PairedComparison.from_tables(table.drop(columns="entry_months"), table)
+
+
+def test_the_calibration_slope_is_the_coefficient_of_r():
+    side = transportability.Side(whole(frame(lt.ENTRY, lt.TIME, lt.EVENT)), lt.X, lt.X)
+    assert transportability.calibration_slope(side) == pytest.approx(lt.COEFFICIENT, abs=1e-6)
+
+
+def test_the_curve_of_a_risk_group_is_that_of_r():
+    (curve,) = risk_groups.curves_of(whole(frame(lt.ENTRY, lt.TIME, lt.EVENT)), np.zeros(12, dtype=int), 1)
+    np.testing.assert_allclose(curve.at(lt.TIMES), lt.SURVIVAL, atol=1e-11)
+
+
+def test_table_1_has_the_median_follow_up_from_the_entry(sample):
+    outcomes, x, _ = sample
+    patients = frame(outcomes.entry_months, outcomes.time_months, outcomes.event)
+    patients = patients.assign(age=60.0, is_female=1.0, subtype="a", site="s", cohort="c")
+    rows = characteristics.table(patients, outcomes, risk_groups.form_groups(outcomes, x, 2)).set_index(
+        "characteristic"
+    )
+    expected = median_follow_up(outcomes.event, outcomes.time_months, outcomes.entry_months)
+    assert rows.loc["median follow-up, months (reverse Kaplan-Meier)", "all"].startswith(f"{expected:.1f}"[:4])
+    assert expected < median_follow_up(outcomes.event, outcomes.time_months) - 1
+
+
+def test_the_performance_of_a_right_model_has_no_gap(sample):
+    """The mean prediction of those in the table is too low: patients of high risk are rarer among late entries."""
+    outcomes, x, survival = sample
+    seen = (outcomes.event, outcomes.time_months, x, {MONTHS: survival}, None)
+    assessed = decay.assess(*seen, MonitorParams(bootstrap=100), outcomes.entry_months)
+    assert assessed.gap.value == pytest.approx(0, abs=0.02)
+    assert assessed.predicted > 1 - survival.mean() + 0.03

@@ -213,3 +213,19 @@ def test_the_penalty_is_chosen_within_risk_sets():
     assert cox.choose_penalty(design, event, time, cox.PENALTIES, 5, 0, np.zeros(150)) == cox.choose_penalty(
         design, event, time, cox.PENALTIES, 5, 0
     )
+
+
+def test_the_penalty_has_the_best_held_out_likelihood_within_risk_sets():
+    """By the definition, on a grid so fine that fits or likelihoods from the origin choose another penalty."""
+    x, entry, time, event = lt.simulated(150, seed=2)
+    design = np.column_stack([x, np.random.default_rng(0).normal(size=(150, 8))])
+    grid, inner = np.geomspace(1, 400, 60), cox.inner_folds(event, 3, 0)
+    gains = np.zeros(60)
+    for kept in (inner != fold for fold in range(3)):
+        part = (design[kept], event[kept], time[kept])
+        for at, penalty in enumerate(grid):
+            beta = cox.coefficients(*part, float(penalty), entry[kept])
+            whole = cox.log_partial_likelihood(design, event, time, beta, entry)
+            gains[at] += whole - cox.log_partial_likelihood(*part, beta, entry[kept])
+    assert cox.choose_penalty(design, event, time, grid, 3, 0, entry) == grid[gains.argmax()]
+    assert cox.choose_penalty(design, event, time, grid, 3, 0) != grid[gains.argmax()]

@@ -94,3 +94,14 @@ def test_follow_up_beyond_the_last_bin_is_not_used():
 def test_a_reversed_ranking_gives_slope_0():
     survival, time, event = simulated(slope=-0.5)
     assert ensemble_recalibration.fit([MemberCurves(Model(), survival)], time, event)[1] == pytest.approx(0, abs=1e-6)
+
+
+def test_late_entry_does_not_lower_the_level():
+    """The curves are right, and half of the patients enter late: the level is 0 with entries, below it without."""
+    survival, time, event = simulated(count=6000, intercept=0.0, slope=1.0)
+    drawn = np.random.default_rng(1).uniform(0, 40, 6000)
+    entry = torch.from_numpy(np.where(np.arange(6000) % 2, drawn, 0.0))
+    kept = time > entry
+    members = [MemberCurves(Model(), survival[kept])]
+    assert ensemble_recalibration.fit(members, time[kept], event[kept], entry[kept])[0] == pytest.approx(0, abs=0.06)
+    assert ensemble_recalibration.fit(members, time[kept], event[kept])[0] < -0.12

@@ -200,3 +200,23 @@ def test_a_prior_of_another_encoder_of_equal_width_gives_its_genes_alone(same_en
     ratios = fit_cox_branch.prior_ratios(prior, task.config)
     assert torch.equal(ratios["genes"], member.net.cox_branch.genes.double())
     assert bool(ratios["slides"].any()) is same_encoder
+
+
+def test_the_outcomes_of_a_part_have_the_entry():
+    bags = [dataclasses.replace(bag, entry_months=bag.time_months / 2) for bag in factories.bags(8)]
+    outcomes = fit_cox_branch.part({}, bags)
+    np.testing.assert_array_equal(outcomes.entry_months, outcomes.time_months / 2)
+    assert fit_cox_branch.part({}, factories.bags(8)).entry_months is None
+
+
+def test_the_base_hazard_of_late_entries_is_events_per_time_at_risk():
+    """Continuous head, scores of 0: the rate r of a bin of equal shares s at risk has sum(1 - exp(-r s)) = events."""
+    times = [2.0, 4.0, 12.0, 14.0, 16.0, 18.0]
+    entry = [0.0, 0.0, 5.0, 5.0, 15.0, 15.0]
+    bags = [dataclasses.replace(bag, time_months=time, entry_months=start, event=True)
+            for bag, time, start in zip(factories.bags(6), times, entry, strict=True)]  # fmt: skip
+    logits = fit_cox_branch.base_logits(torch.zeros(6, dtype=torch.float64), bags, [0.0, 10.0, 20.0], "continuous")
+    shares = [[1, 1, 0.5, 0.5, 0, 0], [0, 0, 1, 1, 0.5, 0.5]]
+    for rate, at_risk, events in zip(torch.nn.functional.softplus(logits).tolist(), shares, (2, 4), strict=True):
+        expected = (events + 0.5) / (sum(at_risk) + 1) * sum(at_risk)
+        assert sum(1 - np.exp(-rate * share) for share in at_risk) == pytest.approx(expected, abs=1e-9)

@@ -55,3 +55,17 @@ def test_late_entry_enters_the_likelihood_and_the_pairs():
     risk = torch.randn(len(bags))
     terms = losses.ranking_terms(risk, times, events, times / 2)
     torch.testing.assert_close(objective.pair_terms(risk, bags, {}), terms)
+
+
+def test_a_patient_of_the_memory_is_compared_with_events_after_its_entry_only():
+    prepared = task(survival_loss="ranking")
+    months = max(bag.time_months for bag in prepared.bags)
+    bags = [dataclasses.replace(bag, entry_months=0.0) for bag in prepared.bags]
+    first = next(bag for bag in bags if bag.event)
+    late, early = (dataclasses.replace(first, patient_id=name, entry_months=entry, time_months=months + 9, event=False)
+                   for name, entry in (("late", first.time_months), ("early", first.time_months / 2)))  # fmt: skip
+    run = Run(dataclasses.replace(prepared, bags=[*bags, late, early]), torch.device("cpu"))
+    risk = torch.zeros(1)
+    for other, expected in ((late, 0.0), (early, 1.0)):
+        terms = run.objective.pair_terms(risk, [first], {other.patient_id: (0.0, other.time_months)})
+        assert terms.tolist() == pytest.approx([expected])

@@ -184,3 +184,12 @@ def test_late_entry_does_not_lower_the_recalibrated_level():
     right = recalibration.fit(dataclasses.replace(curves, entry_months=entry[kept]), EDGES)
     assert right.intercept == pytest.approx(0, abs=0.07)
     assert recalibration.fit(curves, EDGES).intercept < -0.15
+
+
+def test_inner_models_are_recalibrated_from_the_entry_on(monkeypatch):
+    bags = [dataclasses.replace(bag, entry_months=bag.time_months / 2) for bag in factories.bags(12)]
+    monkeypatch.setattr(recalibration, "curves", lambda _, bags, edges: torch.ones(len(bags), len(edges) - 1).double())
+    fitted = []
+    monkeypatch.setattr(recalibration, "fit", lambda held_out, _: fitted.append(held_out))
+    recalibration.fit_by_inner_models(EDGES, bags, 3, ("inner", 0), lambda *_: None)
+    torch.testing.assert_close(fitted[0].entry_months, fitted[0].time_months / 2)
