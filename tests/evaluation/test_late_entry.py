@@ -251,7 +251,7 @@ def test_table_1_has_the_median_follow_up_from_the_entry(sample):
 def test_the_performance_of_a_right_model_has_no_gap(sample):
     """The mean prediction of those in the table is too low: patients of high risk are rarer among late entries."""
     outcomes, x, survival = sample
-    seen = (outcomes.event, outcomes.time_months, x, {MONTHS: survival}, None)
-    assessed = decay.assess(*seen, MonitorParams(bootstrap=100), outcomes.entry_months)
+    follow_up = (outcomes.event, outcomes.time_months, x, {MONTHS: survival}, None)
+    assessed = decay.assess(*follow_up, MonitorParams(bootstrap=100), outcomes.entry_months)
     assert assessed.gap.value == pytest.approx(0, abs=0.02)
     assert assessed.predicted > 1 - survival.mean() + 0.03
