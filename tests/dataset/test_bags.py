@@ -40,6 +40,7 @@ def test_the_digest_depends_on_every_part_of_a_patient():
         {"patches": people[1].patches + 1},
         {"genes": None},
         {"competing": False},
+        {"entry_months": 2.0},
     )
     for change in changes:
         assert digest([people[0], dataclasses.replace(people[1], **change), people[2]]) != plain

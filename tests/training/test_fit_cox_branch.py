@@ -19,6 +19,7 @@ from mcti.model.prior import Prior
 from mcti.training import fit_cox_branch, folds, loop
 from mcti.training.cox_inputs import cox_inputs
 from mcti.training.cox_transfer import fit_score
+from tests import left_truncated as lt
 from tests.training import factories, transfer_cohorts
 
 
@@ -220,3 +221,10 @@ def test_the_base_hazard_of_late_entries_is_events_per_time_at_risk():
     for rate, at_risk, events in zip(torch.nn.functional.softplus(logits).tolist(), shares, (2, 4), strict=True):
         expected = (events + 0.5) / (sum(at_risk) + 1) * sum(at_risk)
         assert sum(1 - np.exp(-rate * share) for share in at_risk) == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_stratum_of_a_part_has_the_entry():
+    """The coefficient of R with entries (tests/left_truncated.py)."""
+    outcomes = fit_cox_branch.Part({}, lt.EVENT, lt.TIME, lt.ENTRY)
+    fitted = cox.stratified_coefficients([outcomes.stratum(lt.X[:, None])], 0.0)
+    assert fitted[0] == pytest.approx(lt.COEFFICIENT, abs=1e-6)

@@ -7,7 +7,8 @@ import torch
 from mcti.dataset.batches import collate
 from mcti.dataset.time_bins import shares_before
 from mcti.training import losses
-from mcti.training.run import Run
+from mcti.training.run import Run, c_index
+from tests import left_truncated as lt
 from tests.training import factories
 from tests.training.test_loop import task
 
@@ -69,3 +70,10 @@ def test_a_patient_of_the_memory_is_compared_with_events_after_its_entry_only():
     for other, expected in ((late, 0.0), (early, 1.0)):
         terms = run.objective.pair_terms(risk, [first], {other.patient_id: (0.0, other.time_months)})
         assert terms.tolist() == pytest.approx([expected])
+
+
+def test_the_concordance_of_the_training_counts_from_the_entry():
+    """The number of R (tests/left_truncated.py)."""
+    rows = zip(factories.bags(12), lt.TIME, lt.EVENT, lt.ENTRY, strict=True)
+    bags = [dataclasses.replace(bag, time_months=t, event=bool(event), entry_months=at) for bag, t, event, at in rows]
+    assert c_index(bags, list(lt.X)) == pytest.approx(lt.CONCORDANCE, abs=1e-9)
