@@ -11,6 +11,7 @@ from mcti import s3
 from mcti.errors import DataError
 from mcti.registry import ledger
 from mcti.registry.ledger import LedgerEntry
+from mcti.registry.rest import ApiError
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def confirm(client: Any, name: str, alias: str, number: int | None) -> None:
     """
     if alias not in ledger.ALIASES:
         return
-    head = ledger.head(client, name)
+    head = _head(client, name)
     try:
         entry = _last(name, head)
     except s3.NoCredentials:
@@ -39,6 +40,16 @@ def confirm(client: Any, name: str, alias: str, number: int | None) -> None:
     if faults:
         hint = "see `mcti ledger verify`; `mcti promote --repair` sets the aliases to the state in the ledger"
         raise DataError(faults[0], f"model {name}", hint)
+
+
+def _head(client: Any, name: str) -> str | None:
+    """The head as MLflow has it; None without one, or without such a model: its ledger is compared all the same."""
+    try:
+        return ledger.head(client, name)
+    except ApiError as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
 
 
 def _last(name: str, head: str | None) -> LedgerEntry | None:

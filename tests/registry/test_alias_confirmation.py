@@ -171,6 +171,13 @@ def test_an_alias_that_the_ledger_confirms_is_read(promoted):
         assert models.version_at(client, f"models:/{promoted}@champion").version == "2"
 
 
+@pytest.mark.slow
+@pytest.mark.stack
+def test_a_model_that_was_never_registered_has_no_champion(promoted):
+    with tracking.service() as client:
+        assert models.confirmed(client, "never-registered", "champion") is None
+
+
 TAMPERING = {
     "champion moved": ({"alias": "champion", "version": 3}, "alias champion was version 3, in the ledger version 2"),
     "champion moved back": (
