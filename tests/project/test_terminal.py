@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -41,7 +43,19 @@ class Terminal:
     def answer(self, question: str, text: str) -> None:
         """Wait for a question, and type."""
         self.wait(question)
+        if text == INTERRUPT:
+            self._wait_for_read()
         os.write(self.controller, text.encode() if text == INTERRUPT else f"{text}\n".encode())
+
+    def _wait_for_read(self) -> None:
+        """Wait until the program waits for its input: a signal between the question and the read ends no read."""
+        program, waiting = psutil.Process(self.process.pid), 0
+        for _ in range(LIMIT_SECONDS * 10):
+            waiting = waiting + 1 if program.status() == psutil.STATUS_SLEEPING else 0
+            if waiting == 5:
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"the program does not wait for an answer:\n{self.shown}")
 
     def end(self) -> int:
         """The exit code, after all output was read."""
