@@ -9,11 +9,11 @@ import pandas as pd
 from mcti.arrays import FloatArray
 from mcti.evaluation.competing_predictions import MIN_COVARIATE_EVENTS
 from mcti.evaluation.competing_scores import CompetingScores, GroupIncidence
-from mcti.evaluation.figures import month_ticks
+from mcti.evaluation.figures import draw_calibration, month_ticks
 from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.scores import MCTI_KEY, as_interval
 from mcti.evaluation.summary_text import format_interval
-from mcti.figure_canvas import COLOURS, DASHES, INK, Figure, canvas, finish
+from mcti.figure_canvas import COLOURS, INK, Figure, canvas, finish
 from mcti.model.names import display
 
 COLUMNS = ("C (competing risks)", "Brier score", "observed / expected", "ICI", "IBS", "skill", "IBS, MCTI minus model")
@@ -50,18 +50,8 @@ def cumulative_incidence(groups: Sequence[GroupIncidence], horizon: float) -> Fi
 def calibration(points: Mapping[float, Mapping[str, FloatArray]]) -> Figure:
     """Observed (Aalen-Johansen) by predicted F1; points {months: {predicted, observed, low, high}}, (g,) each."""
     with canvas("incidence_calibration", width=5.2, height=4.6) as (axes,):
-        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
-        top = 0.05
-        for i, (months, p) in enumerate(points.items()):
-            spread = np.abs(np.stack([p["observed"] - p["low"], p["high"] - p["observed"]]))
-            axes.errorbar(
-                p["predicted"], p["observed"], yerr=spread, color=COLOURS[i % len(COLOURS)], marker="os^Dv"[i % 5],
-                linestyle=DASHES[i % len(DASHES)], capsize=2, linewidth=1.3, label=f"{months:g} months",
-            )  # fmt: skip
-            top = max(top, float(np.nanmax(p["high"], initial=0)), float(np.nanmax(p["predicted"], initial=0)))
-        axes.set(xlim=(0, min(1, top * 1.05)), ylim=(0, min(1, top * 1.05)))
+        draw_calibration(axes, {f"{months:g} months": p for months, p in points.items()})
         axes.set(xlabel="predicted cumulative incidence", ylabel="observed (Aalen-Johansen, 95 %)")
-        axes.legend(loc="upper left")
         alt = "Calibration of the cumulative incidence by fifths: " + "; ".join(
             f"at {months:g} months predicted {_listed(p['predicted'])}, observed {_listed(p['observed'])}"
             for months, p in points.items()

@@ -110,23 +110,31 @@ def decision_curve(decision: Mapping[str, Any]) -> Figure:
 def calibration(points: Mapping[float, Mapping[str, FloatArray]]) -> Figure:
     """Observed by predicted event probability; points {months: {predicted, observed, low, high}}, (g,) each."""
     with canvas("calibration", width=5.2, height=4.6) as (axes,):
-        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
-        top = 0.05
-        for i, (months, p) in enumerate(points.items()):
-            spread = np.abs(np.stack([p["observed"] - p["low"], p["high"] - p["observed"]]))
-            axes.errorbar(
-                p["predicted"], p["observed"], yerr=spread, color=COLOURS[i % len(COLOURS)], marker="os^Dv"[i % 5],
-                linestyle=DASHES[i % len(DASHES)], capsize=2, linewidth=1.3, label=f"{months:g} months",
-            )  # fmt: skip
-            top = max(top, float(np.nanmax(p["high"], initial=0)), float(np.nanmax(p["predicted"], initial=0)))
-        axes.set(xlim=(0, min(1, top * 1.05)), ylim=(0, min(1, top * 1.05)))
+        draw_calibration(axes, {f"{months:g} months": p for months, p in points.items()})
         axes.set(xlabel="predicted probability of the event", ylabel="observed (Kaplan-Meier, 95 %)")
-        axes.legend(loc="upper left")
         alt = "Calibration by fifths of predicted risk: " + "; ".join(
             f"at {months:g} months predicted {_list(p['predicted'])}, observed {_list(p['observed'])}"
             for months, p in points.items()
         )
         return finish("calibration", "Calibration at the horizons", alt + ".", [axes])
+
+
+def draw_calibration(axes: Any, points: Mapping[str, Mapping[str, FloatArray]]) -> None:
+    """Draw observed by predicted probabilities with their intervals, and the line on which both are equal.
+
+    points  {label: {predicted, observed, low, high}}, (g,) each
+    """
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
+    top = 0.05
+    for i, (label, p) in enumerate(points.items()):
+        spread = np.abs(np.stack([p["observed"] - p["low"], p["high"] - p["observed"]]))
+        axes.errorbar(
+            p["predicted"], p["observed"], yerr=spread, color=COLOURS[i % len(COLOURS)], marker="os^Dv"[i % 5],
+            linestyle=DASHES[i % len(DASHES)], capsize=2, linewidth=1.3, label=label,
+        )  # fmt: skip
+        top = max(top, float(np.nanmax(p["high"], initial=0)), float(np.nanmax(p["predicted"], initial=0)))
+    axes.set(xlim=(0, min(1, top * 1.05)), ylim=(0, min(1, top * 1.05)))
+    axes.legend(loc="upper left")
 
 
 def p_text(p: float) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from mcti.arrays import FloatArray
 from mcti.evaluation.comparison import Interval
-from mcti.evaluation.figures import month_ticks, p_text
+from mcti.evaluation.figures import draw_calibration, month_ticks, p_text
 from mcti.evaluation.risk_groups import RiskGroups
 from mcti.figure_canvas import COLOURS, INK, Figure, canvas, finish
 
@@ -36,18 +36,8 @@ def calibration(points: Mapping[str, Mapping[str, FloatArray]], months: float) -
     """Observed by predicted event probability at one horizon; points {A or B: {predicted, observed, low, high}}."""
     with canvas("calibration_overlay", height=4.6) as (axes,):
         axes.set_box_aspect(1)  # in a figure as wide as the others, so that the text of all has one size
-        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
-        top = 0.05
-        for i, (label, p) in enumerate(points.items()):
-            spread = np.abs(np.stack([p["observed"] - p["low"], p["high"] - p["observed"]]))
-            axes.errorbar(
-                p["predicted"], p["observed"], yerr=spread, color=COLOURS[i], marker=_MARKERS[i], linestyle=_DASHES[i],
-                capsize=2, linewidth=1.3, label=label,
-            )  # fmt: skip
-            top = max(top, float(np.nanmax(p["high"], initial=0)), float(np.nanmax(p["predicted"], initial=0)))
-        axes.set(xlim=(0, min(1, top * 1.05)), ylim=(0, min(1, top * 1.05)))
+        draw_calibration(axes, points)
         axes.set(xlabel="predicted probability of the event", ylabel="observed (Kaplan-Meier, 95 %)")
-        axes.legend(loc="upper left")
         alt = f"Predicted and observed probability of the event by {months:g} months, by fifths of predicted risk."
         return finish("calibration_overlay", f"Calibration at {months:g} months", alt, [axes])
 

@@ -2,9 +2,6 @@
 evaluate, predict."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,40 +16,18 @@ from mcti.steps.monitor import monitor
 from mcti.steps.predict.step import PatientPages, predict
 from mcti.steps.train import train
 from tests.evaluation.test_competing import cohort
+from tests.steps.gene_cohort import mcti, write_tables
 from tests.steps.test.factories import read, renamed, write
 from tests.training.factories import folders, settings
 
 PATIENTS = 240
 
 
-def mcti(*arguments, cwd):
-    command = [str(Path(sys.executable).parent / "mcti"), *arguments]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def write_tables(folder):
-    """Relapse 1, death without relapse 2; one gene decides both hazards, in opposite directions; (time, status)."""
-    x, time, status = cohort(PATIENTS)
-    random = np.random.default_rng(0)
-    ids = [f"Q{number:03d}" for number in range(PATIENTS)]
-    clinical = pd.DataFrame({"patient_id": ids, "site": [f"S{number % 5}" for number in range(PATIENTS)]})
-    clinical["age"] = np.round(60 + 9 * random.normal(size=PATIENTS))
-    clinical["is_female"], clinical["subtype"] = random.integers(0, 2, PATIENTS), random.choice(["A", "B"], PATIENTS)
-    clinical["DFI_months"], clinical["DFI"] = time, status
-    genes = pd.DataFrame(random.normal(size=(PATIENTS, 6)), columns=[f"G{number}" for number in range(6)])
-    genes["G0"] = x
-    genes.insert(0, "patient_id", ids)
-    slides = pd.DataFrame({"patient_id": ids, "slide_id": [f"{name}-DX1" for name in ids]})
-    for name, table in {"clinical": clinical, "genes": genes, "slides": slides}.items():
-        table.to_csv(folder / f"{name}.csv", index=False)
-    return time, status
-
-
 @pytest.mark.slow
 def test_the_commands_give_the_cumulative_incidence(tmp_path):
-    time, status = write_tables(tmp_path)
+    x, time, status = cohort(PATIENTS)
+    # Relapse 1, death without relapse 2; one gene decides both hazards, in opposite directions.
+    write_tables(tmp_path, x, {"DFI_months": time, "DFI": status})
     tables = ["--clinical", "clinical.csv", "--expression", "genes.csv", "--slides", "slides.csv"]
     printed = mcti("init", "project", *tables, "--event-value", "2=2", "--event-confirmed", "--yes", cwd=tmp_path)
     counts = f"{(status == 1).sum()} events, {(status == 2).sum()} competing events"

@@ -1,9 +1,6 @@
 """Late entry from the user's table to the report, with the commands: init, ingest, validate, split, train, evaluate."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,39 +8,22 @@ import pytest
 
 from mcti.evaluation.outcomes import Outcomes
 from tests import left_truncated as lt
+from tests.steps.gene_cohort import mcti, write_tables
 
 PATIENTS = 240
 
 
-def mcti(*arguments, cwd):
-    command = [str(Path(sys.executable).parent / "mcti"), *arguments]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def write_tables(folder):
-    """Follow-up in days, the entry in months; one gene decides the hazard, five do not."""
+def write(folder):
+    """Follow-up in days, the entry in months; one gene decides the hazard, five do not. The entries."""
     x, entry, time, event = lt.simulated(PATIENTS, seed=11)
-    random = np.random.default_rng(0)
-    ids = [f"Q{number:03d}" for number in range(PATIENTS)]
-    clinical = pd.DataFrame({"patient_id": ids, "site": [f"S{number % 5}" for number in range(PATIENTS)]})
-    clinical["age"] = np.round(60 + 9 * random.normal(size=PATIENTS))
-    clinical["is_female"], clinical["subtype"] = random.integers(0, 2, PATIENTS), random.choice(["A", "B"], PATIENTS)
-    clinical["OS_days"], clinical["OS_status"] = np.round(time * 30.4375, 2), event.astype(int)
-    clinical["months_to_sequencing"] = np.round(entry, 4)
-    genes = pd.DataFrame(random.normal(size=(PATIENTS, 6)), columns=[f"G{number}" for number in range(6)])
-    genes["G0"] = x
-    genes.insert(0, "patient_id", ids)
-    slides = pd.DataFrame({"patient_id": ids, "slide_id": [f"{name}-DX1" for name in ids]})
-    for name, table in {"clinical": clinical, "genes": genes, "slides": slides}.items():
-        table.to_csv(folder / f"{name}.csv", index=False)
+    outcome = {"OS_days": np.round(time * 30.4375, 2), "OS_status": event.astype(int)}
+    write_tables(folder, x, outcome | {"months_to_sequencing": np.round(entry, 4)})
     return entry
 
 
 @pytest.mark.slow
 def test_the_commands_count_patients_from_their_entry(tmp_path):
-    entry = write_tables(tmp_path)
+    entry = write(tmp_path)
     tables = ["--clinical", "clinical.csv", "--expression", "genes.csv", "--slides", "slides.csv"]
     printed = mcti("init", "project", *tables, "--event-confirmed", "--yes", cwd=tmp_path)
     assert f"{int((entry > 0).sum())} of 240 patients after the origin" in printed

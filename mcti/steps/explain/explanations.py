@@ -12,14 +12,14 @@ from mcti.dataset.bags import Dataset
 from mcti.dataset.loading import load_dataset
 from mcti.errors import DataError, did_you_mean
 from mcti.explanation import gene_sets as gene_set_files
-from mcti.params import ExplainParams, ExtractParams
+from mcti.params import ExplainParams
 from mcti.progress import Progress
 from mcti.registry import ensemble_files, models
 from mcti.registry.ensemble import Ensemble
 from mcti.steps.explain.case import explain_patient
 from mcti.steps.explain.files import ExplanationFiles
 from mcti.steps.explain.step import ExplainResult
-from mcti.steps.extract import extract
+from mcti.steps.patient_selection import Selection
 from mcti.storage import Location
 
 CAUSE_SPECIFIC = (
@@ -38,30 +38,6 @@ class _Source:
     notice: str
 
 
-@dataclass(frozen=True)
-class Selection:
-    """The patients to explain, as the arguments of `explain` name them; either `cohort` or `new_patients` is set."""
-
-    cohort: Location | None
-    features: Location | None
-    new_patients: Location | None
-    patient_ids: Sequence[str]
-    extraction: ExtractParams
-    age_values: Mapping[str, float]
-    category_values: Mapping[str, new_patient_folder.Replaced]
-
-    def read(self, ensemble: Ensemble, scratch: Path, progress: Progress) -> _Source:
-        """The patients with their features, which are extracted to `scratch` where a folder of slides has none."""
-        if self.new_patients is None:
-            return _read_cohort(str(self.cohort), self.features, self.patient_ids)
-        folder = Path(self.new_patients)
-        features = new_patient_folder.feature_folder(
-            folder, scratch, lambda slides, out: extract(slides, self.extraction, out, progress=progress)
-        )
-        cells = {name: self.category_values.get(name, {}) for name in ensemble.levels}
-        return _read_new_patients(folder, features, self.patient_ids, self.age_values, cells)
-
-
 def run(
     model: str, patients: Selection, params: ExplainParams, out: Path, gene_sets: Location | None, progress: Progress
 ) -> ExplainResult:
@@ -69,7 +45,7 @@ def run(
     with TemporaryDirectory(prefix="mcti-explain-") as scratch:
         ensemble = ensemble_files.load(models.fetch(model, Path(scratch, "model")))
         sets = {} if gene_sets is None else gene_set_files.read_gmt(gene_sets, ensemble.genes)
-        source = patients.read(ensemble, Path(scratch, "features"), progress)
+        source = _read(patients, ensemble, Path(scratch, "features"), progress)
         ensemble.check_features(source.data.provenance, str(patients.features))
         bags, gaps = source.data.bags, []
         with storage.replacing(out) as draft:
@@ -90,6 +66,14 @@ def run(
                 slides_without_coordinates=files.slides_without_coordinates,
                 model_digest=ensemble.digest,
             ).save(draft)
+
+
+def _read(patients: Selection, ensemble: Ensemble, scratch: Path, progress: Progress) -> _Source:
+    features = patients.feature_folder(scratch, progress)
+    if patients.new_patients is None:
+        return _read_cohort(str(patients.cohort), features, patients.patient_ids)
+    cells = {name: patients.category_values.get(name, {}) for name in ensemble.levels}
+    return _read_new_patients(Path(patients.new_patients), features, patients.patient_ids, patients.age_values, cells)
 
 
 def _read_cohort(cohort: Location, features: Location | None, patient_ids: Sequence[str]) -> _Source:

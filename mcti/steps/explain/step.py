@@ -62,7 +62,8 @@ def explain(  # noqa: PLR0913  (a step: inputs, params, out, options)
     """
     if (cohort is None) == (new_patients is None):
         raise UsageError("exactly one source of patients is needed", "--cohort, --new-patients", "set one of the two")
-    from mcti.steps.explain.explanations import Selection, run
+    from mcti.steps.explain.explanations import run
+    from mcti.steps.patient_selection import Selection
 
     patients = Selection(cohort, features, new_patients, patient_ids, extraction, age_values, category_values)
     return run(model, patients, params, out, gene_sets, progress)

@@ -1,7 +1,7 @@
 """The work of the step `predict` (mcti/steps/predict/step.py), which imports this module when it runs."""
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,15 +15,14 @@ from mcti.dataset.loading import CohortTables, slides_with_features, write_expre
 from mcti.errors import DataError, MctiError, did_you_mean
 from mcti.explanation.patient_context import PredictionContext
 from mcti.model.trained import single_thread
-from mcti.params import ExtractParams, PredictParams, TrustParams
+from mcti.params import PredictParams, TrustParams
 from mcti.progress import Progress
 from mcti.registry import ensemble_files
 from mcti.registry.ensemble import CALCULATION, Ensemble
 from mcti.registry.trust import policy
-from mcti.steps.extract import extract
+from mcti.steps.patient_selection import Selection
 from mcti.steps.predict import patient_pages, table_file
 from mcti.steps.predict.step import PatientPages, PredictResult, expression_by_gene
-from mcti.storage import Location
 from mcti.training.worker_pool import Channel, Pool, cores
 
 if TYPE_CHECKING:
@@ -76,36 +75,6 @@ class Refused:
     error: MctiError
 
 
-@dataclass(frozen=True)
-class Selection:
-    """The patients to predict, as the arguments of `predict` name them; either `cohort` or `new_patients` is set."""
-
-    cohort: Location | None
-    features: Location | None
-    new_patients: Location | None
-    patient_ids: Sequence[str]
-    extraction: ExtractParams
-    age_values: Mapping[str, float]
-    category_values: Mapping[str, new_patient_folder.Replaced]
-
-    def source(self, loaded: Ensemble, scratch: Path, progress: Progress) -> PatientSource:
-        """Where the workers read; features are extracted to `scratch` where a folder of slides has none."""
-        features = self.features
-        if self.new_patients is not None:
-            features = new_patient_folder.feature_folder(
-                Path(self.new_patients),
-                scratch,
-                lambda slides, out: extract(slides, self.extraction, out, progress=progress),
-            )
-        return PatientSource(
-            str(self.new_patients or self.cohort),
-            None if features is None else str(features),
-            self.new_patients is not None,
-            tuple(self.age_values.items()),
-            tuple((name, tuple(self.category_values.get(name, {}).items())) for name in loaded.levels),
-        )
-
-
 def run(
     model: str,
     patients: Selection,
@@ -119,7 +88,7 @@ def run(
     with tempfile.TemporaryDirectory(prefix="mcti-predict-") as scratch:
         folder = policy.fetch(model, Path(scratch, "model"), trust or policy.from_environment())
         loaded = ensemble_files.load(folder)
-        source = patients.source(loaded, Path(scratch, "features"), progress)
+        source = _source(patients, loaded, Path(scratch, "features"), progress)
         names = _select(_patient_ids(source), patients.patient_ids, source.folder)
         source = source.with_expression_file(Path(scratch, "expression"))
         total = _Total(loaded, keep_rows=pages is not None)
@@ -133,6 +102,18 @@ def run(
             _write_pages(total.rows, pages, source, loaded, patient_pages.development_context(folder, model))
     _check_refused_share(total.refused, len(names), params, out)
     return total.result()
+
+
+def _source(patients: Selection, loaded: Ensemble, scratch: Path, progress: Progress) -> PatientSource:
+    """Where the workers read the patients."""
+    features = patients.feature_folder(scratch, progress)
+    return PatientSource(
+        str(patients.new_patients or patients.cohort),
+        None if features is None else str(features),
+        patients.new_patients is not None,
+        tuple(patients.age_values.items()),
+        tuple((name, tuple(patients.category_values.get(name, {}).items())) for name in loaded.levels),
+    )
 
 
 @dataclass

@@ -92,7 +92,8 @@ def predict(  # noqa: PLR0913  (a step: inputs, params, out, options)
     """
     if (cohort is None) == (new_patients is None):
         raise UsageError("exactly one source of patients is needed", "--cohort, --new-patients", "set one of the two")
-    from mcti.steps.predict.batch import Selection, run
+    from mcti.steps.patient_selection import Selection
+    from mcti.steps.predict.batch import run
 
     patients = Selection(cohort, features, new_patients, patient_ids, extraction, age_values, category_values)
     return run(model, patients, params, out, pages, trust, progress)
