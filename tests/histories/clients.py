@@ -5,6 +5,7 @@ which all processes of a machine share. The actor (`who`) of an entry identifies
 """
 
 import contextlib
+import functools
 import json
 import os
 import random
@@ -205,16 +206,9 @@ def _lost_reply_is_a_conflict() -> None:
 
 
 def _cached_reads() -> None:
-    """A reader keeps each value for two seconds."""
+    """A client keeps the first value of each read."""
     for source, read in list(READS.items()):
-        cache: dict[str, tuple[float, int | None]] = {}
-
-        def cached(service: Any, model: str, alias: str, read: Any = read, cache: Any = cache) -> int | None:
-            if alias not in cache or time.monotonic() > cache[alias][0] + 2:
-                cache[alias] = (time.monotonic(), read(service, model, alias))
-            return cache[alias][1]
-
-        READS[source] = cached
+        READS[source] = functools.cache(read)
 
 
 PLANTED: dict[str, Callable[[], None]] = {
