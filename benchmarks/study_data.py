@@ -124,8 +124,17 @@ def read_bags(folder: Path, name: str) -> dict[str, np.ndarray]:
 
 
 def assign_folds(table: pd.DataFrame, scheme: str, folds: int, repeats: int) -> list[RowSplit]:
-    """Folds stratified by event and subtype; scheme "site": no site in both parts. As in evaluation_linear.py."""
+    """Folds stratified by event and subtype, as in evaluation_linear.py.
+
+    scheme  "site": no site in both parts; a cohort of fewer sites than `folds` has one fold for each site
+
+    Raises DataError when the folds are by site and there is one site
+    """
     strata, splits = table["event"].astype(str) + table["subtype"], []
+    if scheme == "site":
+        folds = min(folds, table["site"].nunique())
+        if folds < 2:
+            raise DataError("all patients are of one site", "folds by site", "leave this cohort out (--cohorts)")
     for repeat in range(repeats):
         splitter = StratifiedKFold if scheme == "random" else StratifiedGroupKFold
         grouping = {} if scheme == "random" else {"groups": table["site"]}

@@ -6,14 +6,14 @@ Reads  FOLDER (default ../shared/data/tcga): NAME_clinical.csv, NAME_expression.
        for each cohort NAME
 Writes study/ (out-of-fold predictions by cohort, scheme, model, seed and fold; protocol.json), docs/results.md,
        docs/results.json and docs/figures/results_*.svg
-The protocol: five site-grouped and five random folds, the same for every model; networks by one training loop with one
-setting and one fixed number of epochs, none of them tuned; three seeds; baselines with their penalties chosen inside
-the training part. Models with transfer also learn from the other cohorts (`--sources`), of which no patient is tested.
-The contrasts (CONTRASTS) are fixed before a test fold is read: paired bootstrap over patients, Holm over contrasts and
-cohorts, pooled over cohorts by a random-effects model. Permuted outcomes and ablations have site-grouped folds alone;
-trees, as the linear models, have one seed. An interrupted run resumes; a `study/` of another protocol or of other data
-is refused. After `--minutes` no new work starts; the tables then contain the finished part and list what is missing.
-`--report` only writes the tables and figures again.
+The protocol: five site-grouped folds (fewer in a cohort of fewer sites) and five random folds, equal for every model;
+networks by one training loop with one setting and one fixed number of epochs, none of them tuned; three seeds;
+baselines with their penalties chosen inside the training part. Models with transfer also learn from the other cohorts
+(`--sources`), of which no patient is tested. The contrasts (CONTRASTS) are fixed before a test fold is read: paired
+bootstrap over patients, Holm over contrasts and cohorts, pooled over cohorts by a random-effects model. Permuted
+outcomes and ablations have site-grouped folds alone; trees, as the linear models, have one seed. An interrupted run
+resumes; a `study/` of another protocol or of other data is refused. After `--minutes` no new work starts; the tables
+then contain the finished part and list what is missing. `--report` only writes the tables and figures again.
 """
 
 import argparse
