@@ -183,8 +183,7 @@ def warnings(summary: ExternalSummary, scores: Scores, skipped: Mapping[str, str
         count = sum(summary.excluded.values())
         sentences.append(f"{count} patients could not be predicted and are not scored (excluded.csv).")
     if summary.out_of_distribution:
-        share = summary.out_of_distribution / summary.patients
-        sentences.append(f"{share:.0%} of the patients are out of distribution ({summary.out_of_distribution}).")
+        sentences.append(f"{summary.out_of_distribution} of {summary.patients} patients are out of distribution.")
     if summary.events < MIN_CLAIM_EVENTS:
         sentences.append(f"Only {summary.events} events: no conclusion is possible for this cohort.")
     if len(scores.unusable):

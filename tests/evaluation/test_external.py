@@ -51,7 +51,7 @@ def test_warnings_name_every_limit():
     text = " ".join(sentences)
     for part in (
         "Random survival forest, Gradient boosting (trees)", "no evaluation of the development", "4 patients could not",
-        "25% of the patients are out of distribution (25)", "Only 9 events", "Months 60 cannot be scored",
+        "25 of 100 patients are out of distribution", "Only 9 events", "Months 60 cannot be scored",
         "slope 0.50 at month 36", "17 patients had competing events", "All scores are cause-specific",
     ):  # fmt: skip
         assert part in text
