@@ -3,8 +3,9 @@
 Run    python -m benchmarks.study_speed REV [--cohort hnsc] [--rounds 2] [--models NAME…]
 Reads  FOLDER (default ../shared/data/tcga), as benchmarks/tcga_study.py
 REV is checked out as a git worktree, the peer. One fold by site with seed 0 is fitted by every model without transfer,
-as peer, current, peer, current, in new processes. Prints the CPU seconds of each model, the processor time of the whole
-study of a fold (each model times its seeds and schemes), and the ratio peer / current with the ratio of each round.
+as peer, current, peer, current, in new processes; `mcti` also with a later seed, which has no negative controls. Prints
+the CPU seconds of each model, the processor time of the whole study of a fold (each model times its seeds and schemes),
+and the ratio peer / current with the ratio of each round. Exits with 1 where the claim fails: docs/performance.md.
 """
 
 import argparse
@@ -46,10 +47,7 @@ with threadpool_limits(1):
         result[model][1] += 1
 print(json.dumps(result))
 """
-"""Prints {model, the first of its training run: [CPU seconds of one fit, number of fits of a fold]}.
-
-`mcti` is timed with seed 0, which also has the negative controls, and with a later seed.
-"""
+"""Prints {model, the first of its training run: [CPU seconds of one fit, number of fits of a fold]}."""
 
 
 def measure(checkout: Path, data: Path, cohort: str, models: list[str]) -> dict[str, list[float]]:
