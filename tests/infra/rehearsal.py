@@ -5,11 +5,15 @@ import gzip
 import io
 import json
 import os
+import runpy
 import shlex
+import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 
@@ -18,6 +22,8 @@ from infra.rehearse import backup, retry, runs, shell, work
 from infra.rehearse.steps import OFFLINE, STEPS
 
 FAKES = Path(__file__).parent / "fakes"
+IN_PROCESS = "in this process"
+"""A file next to fake programs that `run_fake_program` runs in this process."""
 CLUSTER = [step.name for step in STEPS if step.name not in OFFLINE]
 HOST = ("--host", "http://localhost:8888")
 
@@ -73,6 +79,26 @@ def write_fake_programs(folder):
     return folder
 
 
+def run_fake_program(command, *, input=None, cwd=None, env, **options):
+    """`subprocess.run`; a fake program is run in this process: a rehearsal calls them up to 100 times."""
+    program = Path(shutil.which(command[0], path=env["PATH"]) or "")
+    if not (program.parent / IN_PROCESS).exists():
+        return subprocess.run(command, input=input, cwd=cwd, env=env, **options)
+    streams, code = (io.StringIO(), io.StringIO()), 0
+    with (
+        contextlib.redirect_stdout(streams[0]),
+        contextlib.redirect_stderr(streams[1]),
+        contextlib.chdir(cwd or Path.cwd()),
+        mock.patch.dict(os.environ, env, clear=True),
+        mock.patch.multiple(sys, argv=command, stdin=io.StringIO(input or "")),
+    ):
+        try:
+            runpy.run_path(str(FAKES / program.name), run_name="__main__")
+        except SystemExit as ended:
+            code = ended.code
+    return subprocess.CompletedProcess(command, code, *(stream.getvalue() for stream in streams))
+
+
 def install_fake_programs(tmp_path, monkeypatch):
     """Fake programs on PATH, a fake client of Kubeflow and response of MLflow; no slides, no waits."""
     monkeypatch.setenv("PATH", f"{write_fake_programs(tmp_path / 'bin')}:{os.environ['PATH']}")
@@ -96,7 +122,13 @@ def install_fake_programs(tmp_path, monkeypatch):
 
 @pytest.fixture
 def fake_cluster(tmp_path, monkeypatch):
-    return install_fake_programs(tmp_path, monkeypatch)
+    """The fake programs; those that the rehearsal waits for are run in this process."""
+    cluster = install_fake_programs(tmp_path, monkeypatch)
+    (tmp_path / "bin" / IN_PROCESS).touch()
+    names = ("DEVNULL", "TimeoutExpired")
+    fake = SimpleNamespace(run=run_fake_program, **{name: getattr(subprocess, name) for name in names})
+    monkeypatch.setattr(shell, "subprocess", fake)
+    return cluster
 
 
 @pytest.fixture(scope="module")

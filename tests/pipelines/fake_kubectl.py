@@ -5,8 +5,8 @@ import shlex
 import stat
 import sys
 
-FAKE = """import json, pathlib, sys, time
-answers = json.loads(pathlib.Path({answers!r}).read_text())
+FAKE = """import json, sys, time
+answers = json.load(open({answers!r}))
 words = [word for word in sys.argv[1:] if not word.startswith("--request-timeout")]
 key = " ".join(words).removesuffix(" -o json")
 time.sleep(answers.get("sleep", 0))
@@ -28,7 +28,7 @@ def install(tmp_path, monkeypatch, responses):
     source = tmp_path / "kubectl.py"
     source.write_text(FAKE.format(answers=str(answers)), encoding="utf-8")
     # Not in the line of the interpreter: that ends at the first space of a path.
-    command = shlex.join([sys.executable, str(source)])
+    command = shlex.join([sys.executable, "-SE", str(source)])  # without site packages it starts faster
     program.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(program.parent))
