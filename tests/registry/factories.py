@@ -18,6 +18,8 @@ from mcti.redaction import hashed
 GENES = ("ESR1", "ERBB2", "MKI67")
 FEATURES = 5
 HORIZONS = (12.0, 60.0)
+_MODELS: dict[tuple[object, ...], dict[Path, bytes]] = {}
+"""The files of `models` that this process has written, by the arguments of the run."""
 
 
 class Run:
@@ -43,7 +45,7 @@ class Run:
         self.event = draw.random(patients) < 0.6
         self.fold = np.arange(patients) % folds
         self.competing = competing
-        self._train(seed, folds, regimes)
+        self._write_models(seed, folds, regimes)
         self._evaluate(skill, seed)
         self.validation = root / "validation"
         self.validation.mkdir()
@@ -75,6 +77,17 @@ class Run:
                 "features": [bag.astype(float).tolist() for bag in self.bags],
             }
         )
+
+    def _write_models(self, seed: int, folds: int, regimes: bool) -> None:
+        """Write the files of `_train`, which is called once per process for equal arguments."""
+        key = (seed, len(self.ids), folds, regimes, self.competing)
+        if key in _MODELS:
+            for path, content in _MODELS[key].items():
+                (self.models / path).parent.mkdir(parents=True, exist_ok=True)
+                (self.models / path).write_bytes(content)
+            return
+        self._train(seed, folds, regimes)
+        _MODELS[key] = {path.relative_to(self.models): path.read_bytes() for path in self.models.glob("*/*")}
 
     def _train(self, seed: int, folds: int, regimes: bool) -> None:
         for fold in range(folds):
