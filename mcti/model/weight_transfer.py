@@ -1,6 +1,7 @@
 """Weights of a trained network as the first weights of another one: genes by name, the rest by name and shape."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -115,6 +116,7 @@ def _gene_axis(config: ModelConfig) -> dict[str, int]:
     return axes
 
 
-def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+@functools.lru_cache(maxsize=8)  # a fine-tuning needs those of the same few configurations before each training
+def _shapes(config: ModelConfig) -> Mapping[str, tuple[int, ...]]:
     with torch.device("meta"):
         return {name: tuple(value.shape) for name, value in build(config).state_dict().items()}

@@ -48,7 +48,7 @@ def test_another_seed_gives_other_weights(plain):
 
 
 def test_training_lowers_the_loss_on_data_that_hold_a_signal():
-    history = loop.train(task(epochs=30, learning_rate=1e-2)).history
+    history = loop.train(task(epochs=8, learning_rate=1e-2)).history
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]
 
 
@@ -155,7 +155,7 @@ def test_a_model_trained_on_both_refuses_a_patient_with_one(plain):
 
 @pytest.mark.parametrize("survival_loss", ["cox", "ranking"])
 def test_the_other_survival_losses_train(survival_loss):
-    history = loop.train(task(survival_loss=survival_loss, epochs=20, learning_rate=1e-2)).history
+    history = loop.train(task(survival_loss=survival_loss, epochs=8, learning_rate=1e-2)).history
     assert history[-1]["survival"] < history[0]["survival"]
 
 

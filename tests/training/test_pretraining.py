@@ -52,12 +52,11 @@ def test_every_step_has_the_same_number_of_patients_of_each_cohort():
 
 
 def test_the_order_of_the_cohorts_does_not_change_a_bit():
-    cohorts = sources()
-    one = pretraining.pretrain(prepared(cohorts))
-    params = settings()
+    cohorts, params = sources(), settings(epochs=2)
+    one = pretraining.pretrain(prepared(cohorts, epochs=2))
     task = pretraining.prepare(cohorts[::-1], config_of(cohorts[0], params), params)
     assert equal(one, pretraining.pretrain(task))
-    other = pretraining.pretrain(prepared(cohorts, seed=8))
+    other = pretraining.pretrain(prepared(cohorts, epochs=2, seed=8))
     assert not equal(one, other)
 
 
@@ -136,7 +135,7 @@ def test_a_gene_that_a_cohort_lacks_is_at_its_mean():
         name: dataclasses.replace(bag, genes=torch.cat([bag.genes[:-1], torch.tensor([torch.nan])]))
         for name, bag in other.bags.items()
     }
-    task = prepared([full, dataclasses.replace(other, bags=bags)])
+    task = prepared([full, dataclasses.replace(other, bags=bags)], epochs=1)
     run = pretraining.PretrainingRun(task, CPU)
     batch = run._collate(list(task.cohorts[1].bags), 0)
     assert batch.genes[:, -1].abs().max() == 0
@@ -159,7 +158,7 @@ def test_a_covariate_that_a_cohort_does_not_have_is_missing_for_its_patients():
 
 
 def test_a_paused_run_resumes_to_the_bits_of_an_uninterrupted_one(tmp_path):
-    task = prepared(sources(), checkpoint_seconds=0.0, survival_loss="cox", pair_memory=5, ema=0.5)
+    task = prepared(sources(), epochs=2, checkpoint_seconds=0.0, survival_loss="cox", pair_memory=5, ema=0.5)
     whole = pretraining.pretrain(task)
     requests = []
 
@@ -233,7 +232,7 @@ def with_one_event(data):
 
 def test_genes_alone_are_pretrained_where_no_source_has_slides():
     cohorts = [one.restricted_to("genes") for one in sources()]
-    params = settings()
+    params = settings(epochs=1)
     target = cohort("target", 30, 9)
     task = pretraining.prepare(cohorts, config_of(target, params), params)
     assert task.config.modalities == ("genes",)

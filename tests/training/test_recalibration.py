@@ -154,7 +154,9 @@ def test_training_stopped_within_an_inner_model_resumes_to_the_same_bytes(tmp_pa
 def test_the_report_shows_before_and_after(tmp_path):
     cohort, features, folds = factories.folders(tmp_path, patients=48)
     train(cohort, features, folds, RECALIBRATED, tmp_path / "models")
-    params = EvaluateParams(bootstrap=100, horizons_months=(12.0, 36.0), baselines=("cox_clinical_genes",))
+    params = EvaluateParams(
+        bootstrap=100, horizons_months=(12.0, 36.0), baselines=("cox_clinical_genes",), attribution_patients=0
+    )
     evaluate(cohort, features, folds, tmp_path / "models", params, tmp_path / "out")
     ours = json.loads((tmp_path / "out" / "metrics.json").read_text())["mcti"]
     assert ours["recalibration"]["after"]["ibs"] == ours["ibs"]

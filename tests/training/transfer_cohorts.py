@@ -6,6 +6,7 @@ import torch
 from mcti.concordance import harrell_c
 from mcti.dataset.bags import Dataset, PatientBag
 from mcti.params import TrainParams
+from mcti.training.batched_risks import batched_risks
 
 GENES = tuple(f"g{number}" for number in range(20))
 
@@ -36,6 +37,6 @@ def settings(**changes):
 
 def c_of(model, data):
     bags = list(data.bags.values())
-    risks = [model.predict(bag.patches, bag.genes, (12.0,))["risk"] for bag in bags]
+    risks = batched_risks(model, bags)
     events, months = [bag.event for bag in bags], [bag.time_months for bag in bags]
     return harrell_c(np.array(events), np.array(months), np.array(risks))
