@@ -76,13 +76,16 @@ def with_competing_events(folder):
 
 def test_a_patient_of_the_development_cohort_has_the_incidence_of_the_fold(small, tmp_path):
     models, (cohort, features, _), _ = small
-    predict(str(models), cohort, features, PredictParams(), tmp_path / "out.csv", pages=PatientPages(tmp_path / "p"))
+    params = PredictParams(workers=1)
+    predict(str(models), cohort, features, params, tmp_path / "out.csv")
     folds = pd.concat([pd.read_csv(file, dtype=str) for file in models.glob("fold_*/predictions.csv")])
     folds = folds.set_index("patient_id").sort_index()
     table = pd.read_csv(tmp_path / "out.csv", dtype=str).set_index("patient_id").sort_index()
     names = [name for name in folds if name.startswith(("F_", "S_"))]
     assert any(name.startswith("F_") for name in names)
     pd.testing.assert_frame_equal(table[names], folds[names])
+    one, pages = tmp_path / "one.csv", PatientPages(tmp_path / "p")
+    predict(str(models), cohort, features, params, one, pages=pages, patient_ids=["P-000"])
     assert "S(t) is cause-specific" in (tmp_path / "p" / "P-000.html").read_text()
 
 

@@ -1,6 +1,7 @@
 """The step `validate` on cohorts: report, results, failures, drift; and the public cohorts."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,13 +26,22 @@ def cohort(tmp_path):
     return cases.write_cohort(cases.sources(patients=60), tmp_path / "cohort")
 
 
-def test_a_valid_cohort_passes_with_the_same_bytes_in_every_run(cohort, tmp_path):
-    first = validate(cohort, SMALL, tmp_path / "one")
+@pytest.fixture(scope="module")
+def valid(tmp_path_factory):
+    """A cohort that meets the contract, its report, the result and the reports of progress."""
+    root, calls = tmp_path_factory.mktemp("valid"), []
+    cohort = cases.write_cohort(cases.sources(patients=60), root / "cohort")
+    result = validate(cohort, SMALL, root / "report", progress=lambda *arguments: calls.append(arguments))
+    return cohort, root / "report", result, calls
+
+
+def test_a_valid_cohort_passes_with_the_same_bytes_in_every_run(valid, tmp_path):
+    cohort, report, first, _ = valid
     second = validate(cohort, SMALL, tmp_path / "two")
     assert first.passed
     assert first == second
     for name in ("report.html", "results.json", "profile.json"):
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+        assert (report / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
 def test_a_failing_cohort_is_refused_after_its_report_is_written(tmp_path):
@@ -56,23 +66,23 @@ def test_a_failing_cohort_is_refused_after_its_report_is_written(tmp_path):
     assert "P-0007 (430)" in page
 
 
-def test_only_a_cohort_that_meets_the_contract_has_a_profile(cohort, tmp_path):
+def test_only_a_cohort_that_meets_the_contract_has_a_profile(valid, tmp_path):
     """A profile is the reference for later versions, and DVC runs the next stages where it exists."""
-    validate(cohort, SMALL, tmp_path / "report")
+    cohort, report, *_ = valid
+    shutil.copytree(report, tmp_path / "report")
     assert (tmp_path / "report" / "profile.json").exists()
     with pytest.raises(DataError, match="events_enough"):
         validate(cohort, ValidateParams(min_events=59), tmp_path / "report")
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"report.html", "results.json"}
 
 
-def test_progress_is_reported_block_by_block_to_the_end(cohort, tmp_path):
-    calls = []
-    validate(cohort, SMALL, tmp_path / "report", progress=lambda *arguments: calls.append(arguments))
+def test_progress_is_reported_block_by_block_to_the_end(valid, tmp_path):
+    cohort, _, _, calls = valid
     done = [call[0] for call in calls]
     assert done == sorted(done)
     assert calls[0][:2] == (1, 5)  # five passes over the one block of 60 patients, at most
     assert calls[-1] == (5, 5, "blocks of expression")
-    calls.clear()
+    calls = []
     split(cohort, None, SplitParams(), tmp_path / "folds.csv", progress=lambda *arguments: calls.append(arguments))
     assert calls[-1] == (3, 3, "blocks of expression")
 
@@ -144,21 +154,20 @@ def test_markup_in_the_data_is_escaped_in_the_report(tmp_path):
     assert page.count("painted &lt;script&gt;alert(1)&lt;/script&gt;") == 1  # the notice is shown
 
 
-def test_the_report_needs_no_network(cohort, tmp_path):
-    validate(cohort, SMALL, tmp_path / "report")
-    page = (tmp_path / "report" / "report.html").read_text()
+def test_the_report_needs_no_network(valid):
+    page = (valid[1] / "report.html").read_text()
     assert "http://" not in page
     assert "https://" not in page
     assert " src=" not in page
 
 
-def test_drift_is_measured_from_the_reference_version(cohort, tmp_path):
-    validate(cohort, SMALL, tmp_path / "reference")
+def test_drift_is_measured_from_the_reference_version(valid, tmp_path):
+    cohort, reference, *_ = valid
     frames = cases.sources(patients=60)
     frames["clinical"]["age"] += 25
     frames["expression"]["G3"] += 5
     other = cases.write_cohort(frames, tmp_path / "other")
-    params = SMALL.model_copy(update={"reference_profile": str(tmp_path / "reference" / "profile.json")})
+    params = SMALL.model_copy(update={"reference_profile": str(reference / "profile.json")})
     validate(other, params, tmp_path / "report")
     rows = json.loads((tmp_path / "report" / "results.json").read_text())["drift"]["rows"]
     by_name = {row["name"]: row for row in rows}

@@ -1,9 +1,11 @@
 """predict: a folder of folds on a cohort, in batch and alone."""
 
+import dataclasses
 import json
 import re
 import shutil
 import weakref
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -15,7 +17,7 @@ from mcti.dataset.loading import CohortTables, load_dataset
 from mcti.errors import DataError, UsageError
 from mcti.params import PredictParams
 from mcti.registry import ensemble_files
-from mcti.steps.predict.step import PatientPages, frame, predict
+from mcti.steps.predict.step import PatientPages, PredictResult, frame, predict
 from mcti.steps.train import train
 from tests.training.factories import GENES, WIDTH, folders, settings
 
@@ -36,10 +38,31 @@ def out_of_fold(root):
     return pd.concat(parts).set_index("patient_id")["risk"]
 
 
-def test_the_development_cohort_gets_its_out_of_fold_risks_to_the_bit(world, tmp_path):
+@dataclasses.dataclass
+class Predicted:
+    """The files of one prediction, its result and its reports of progress."""
+
+    table: Path
+    pages: Path
+    result: PredictResult
+    counts: list
+
+
+@pytest.fixture(scope="module")
+def of_development(world, tmp_path_factory):
+    """The development cohort, with a page for each patient."""
     root, cohort, features = world
-    result = predict(str(root / "models"), cohort, features, DEFAULTS, tmp_path / "out.csv")
-    ours = pd.read_csv(tmp_path / "out.csv", dtype=str).set_index("patient_id")["risk"]
+    folder, counts = tmp_path_factory.mktemp("development"), []
+    table, pages = folder / "out.csv", folder / "pages"
+    report = lambda *values: counts.append(values[:2])  # noqa: E731
+    models = str(root / "models")
+    result = predict(models, cohort, features, DEFAULTS, table, progress=report, pages=PatientPages(pages))
+    return Predicted(table, pages, result, counts)
+
+
+def test_the_development_cohort_gets_its_out_of_fold_risks_to_the_bit(world, of_development):
+    root, result = world[0], of_development.result
+    ours = pd.read_csv(of_development.table, dtype=str).set_index("patient_id")["risk"]
     assert ours.to_dict() == out_of_fold(root).to_dict()
     assert result.patients == result.known == len(ours)
 
@@ -58,29 +81,19 @@ def test_an_unknown_requested_patient_is_an_error_with_a_suggestion(world, tmp_p
     assert not list(tmp_path.iterdir())
 
 
-def test_json_has_the_same_rows_as_csv(world, tmp_path):
+def test_json_has_the_same_rows_as_csv(world, of_development, tmp_path):
     root, cohort, features = world
-    predict(str(root / "models"), cohort, features, DEFAULTS, tmp_path / "out.csv")
     predict(str(root / "models"), cohort, features, DEFAULTS, tmp_path / "out.json")
     rows = json.loads((tmp_path / "out.json").read_text())
-    table = pd.read_csv(tmp_path / "out.csv", float_precision="round_trip", dtype={"missing": str, "digest": str})
+    types = {"missing": str, "digest": str}
+    table = pd.read_csv(of_development.table, float_precision="round_trip", dtype=types)
     texts = {name: table[name].fillna("") for name in ("missing", "beyond_followup")}
     known = table.astype(object).where(table.notna(), None).assign(**texts)
     assert rows == known.to_dict("records")
 
 
-def test_progress_counts_every_patient(world, tmp_path):
-    root, cohort, features = world
-    counts = []
-    predict(
-        str(root / "models"),
-        cohort,
-        features,
-        DEFAULTS,
-        tmp_path / "o.csv",
-        progress=lambda *values: counts.append(values[:2]),
-    )
-    assert counts == [(n, 24) for n in range(1, 25)]
+def test_progress_counts_every_patient(of_development):
+    assert of_development.counts == [(n, 24) for n in range(1, 25)]
 
 
 def test_a_cohort_without_a_gene_of_the_model_is_refused_with_patient_and_gene(world, tmp_path):
@@ -136,12 +149,16 @@ def predicted(path):
     return pd.read_csv(path, dtype={"patient_id": str}, float_precision="round_trip").set_index("patient_id")
 
 
-def test_a_folder_of_new_patients_needs_no_outcome_and_gets_group_span_and_flags(world, tmp_path):
-    root, *_ = world
-    result = predict(
-        str(root / "models"), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=new_patient_folder(world, tmp_path)
-    )
-    table = predicted(tmp_path / "o.csv")
+@pytest.fixture(scope="module")
+def of_new_patients(world, tmp_path_factory):
+    """(result, table) of the same patients under new ids."""
+    folder = tmp_path_factory.mktemp("new patients")
+    new, models, out = new_patient_folder(world, folder), str(world[0] / "models"), folder / "o.csv"
+    return predict(models, None, None, DEFAULTS, out, new_patients=new), predicted(out)
+
+
+def test_a_folder_of_new_patients_needs_no_outcome_and_gets_group_span_and_flags(of_new_patients):
+    result, table = of_new_patients
     assert (result.patients, result.known, result.incomplete) == (24, 0, 0)
     assert (table["model"] == "ensemble").all()
     assert set(table["risk_group"]) == {"low", "high"}
@@ -160,29 +177,30 @@ def refitted(world, tmp_path_factory):
     return folder
 
 
-def test_new_patients_of_a_refit_are_not_counted_as_known(world, refitted, tmp_path):
-    result = predict(
-        str(refitted), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=new_patient_folder(world, tmp_path)
-    )
+@pytest.fixture(scope="module")
+def of_refit(world, refitted, tmp_path_factory):
+    """(result, table) of new patients by the refit."""
+    folder = tmp_path_factory.mktemp("by the refit")
+    new, out = new_patient_folder(world, folder), folder / "o.csv"
+    return predict(str(refitted), None, None, DEFAULTS, out, new_patients=new), predicted(out)
+
+
+def test_new_patients_of_a_refit_are_not_counted_as_known(of_refit):
+    result, table = of_refit
     assert (result.patients, result.known) == (24, 0)
-    assert (predicted(tmp_path / "o.csv")["model"] == "refit").all()
+    assert (table["model"] == "refit").all()
 
 
-def test_risk_groups_are_cut_at_quantiles_of_the_out_of_fold_risks(world, tmp_path):
+def test_risk_groups_are_cut_at_quantiles_of_the_out_of_fold_risks(world, of_new_patients):
     """Oracle: the median of each fold's own predictions, averaged over both folds."""
-    root, *_ = world
-    predict(
-        str(root / "models"), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=new_patient_folder(world, tmp_path)
-    )
-    table = predicted(tmp_path / "o.csv")
+    root, (_, table) = world[0], of_new_patients
     medians = [pd.read_csv(p)["risk"].median() for p in sorted((root / "models").glob("fold_*/predictions.csv"))]
     assert_cut(table, float(np.mean(medians)))
 
 
-def test_risk_groups_of_a_refit_have_thresholds_on_the_scale_of_its_training_risks(world, refitted, tmp_path):
+def test_risk_groups_of_a_refit_have_thresholds_on_the_scale_of_its_training_risks(world, refitted, of_refit):
     """Oracle: the share of a fold's training patients below its out-of-fold median, as a quantile of the refit's."""
     root, cohort, features = world
-    predict(str(refitted), None, None, DEFAULTS, tmp_path / "o.csv", new_patients=new_patient_folder(world, tmp_path))
     data, loaded, shares = load_dataset(cohort, features), ensemble_files.load(refitted), []
 
     def training_risks(name):
@@ -192,7 +210,7 @@ def test_risk_groups_of_a_refit_have_thresholds_on_the_scale_of_its_training_ris
     for name in ("fold_0", "fold_1"):
         middle = pd.read_csv(root / "models" / name / "predictions.csv")["risk"].median()
         shares.append(float((training_risks(name) <= middle).mean()))
-    assert_cut(predicted(tmp_path / "o.csv"), float(np.quantile(training_risks("refit"), np.mean(shares))), 0.15)
+    assert_cut(of_refit[1], float(np.quantile(training_risks("refit"), np.mean(shares))), 0.15)
 
 
 def assert_cut(table, limit, near=0.02):
@@ -299,29 +317,22 @@ def test_a_page_a_patient_shows_curve_and_flags_and_escapes_names(world, tmp_pat
     assert not re.search(r"(src|href)=[\"']?http", html)
 
 
-def test_the_page_of_a_development_patient_states_the_fold(world, tmp_path):
-    root, cohort, features = world
-    predict(
-        str(root / "models"), cohort, features, DEFAULTS, tmp_path / "o.csv", pages=PatientPages(tmp_path / "pages")
-    )
-    html = next((tmp_path / "pages").glob("*.html")).read_text(encoding="utf-8")
+def test_the_page_of_a_development_patient_states_the_fold(of_development):
+    html = next(of_development.pages.glob("*.html")).read_text(encoding="utf-8")
     assert re.search(
         r"predicted by the model of fold \d, which was trained without this patient of the development cohort", html
     )
 
 
-def test_the_page_places_the_risk_in_the_development_cohort(world, tmp_path):
+def test_the_page_places_the_risk_in_the_development_cohort(world, of_development):
     """Percentile: the share of the fold's test patients with a lower risk. The model stores a quantile grid
     with at least two patients per interval, no single risk: a fold of twelve gives it within two intervals."""
-    root, cohort, features = world
-    predict(
-        str(root / "models"), cohort, features, DEFAULTS, tmp_path / "o.csv", pages=PatientPages(tmp_path / "pages")
-    )
-    rows = pd.read_csv(tmp_path / "o.csv").set_index("patient_id")
+    root = world[0]
+    rows = pd.read_csv(of_development.table).set_index("patient_id")
     for fold in (0, 1):
         table = pd.read_csv(root / "models" / f"fold_{fold}" / "predictions.csv").set_index("patient_id")
         for patient in table.index[:4]:
-            page = (tmp_path / "pages" / f"{patient}.html").read_text(encoding="utf-8")
+            page = (of_development.pages / f"{patient}.html").read_text(encoding="utf-8")
             percentile = float(re.search(r"higher than that of (\d+) % of the patients", page).group(1))
             assert percentile == pytest.approx(100 * (table["risk"] < rows.loc[patient, "risk"]).mean(), abs=34)
             assert "Developed on cohort made, endpoint OS; model models; predicted on 20" in page
@@ -363,11 +374,10 @@ def emptied(file):
     file["features"] = empty
 
 
-def test_a_refused_patient_is_listed_and_the_others_are_predicted(world, tmp_path):
+def test_a_refused_patient_is_listed_and_the_others_are_predicted(world, of_new_patients, tmp_path):
     root, *_ = world
     folder, out = new_patient_folder(world, tmp_path), tmp_path / "o.csv"
-    predict(str(root / "models"), None, None, DEFAULTS, out, new_patients=folder)
-    whole, owner = predicted(out), pd.read_csv(folder / "slides.csv", dtype=str).set_index("slide_id")["patient_id"]
+    whole, owner = of_new_patients[1], pd.read_csv(folder / "slides.csv", dtype=str).set_index("slide_id")["patient_id"]
     slide = owner.drop_duplicates(keep=False).index[0]
     with_features(folder, slide, emptied)
     with pytest.raises(DataError, match=r"1 of 24 patients.*bag without a patch.*o\.refused\.csv lists them"):
