@@ -16,11 +16,16 @@ PARAMS = EvaluateParams(
     bootstrap=100,
     horizons_months=(12.0, 36.0),
     baselines=("kaplan_meier", "cox_clinical", "cox_clinical_genes", "boosting"),
+    attribution_patients=0,
 )
 
 
 EVALUATE = EvaluateParams(
-    bootstrap=100, horizons_months=(12.0, 36.0), baselines=("cox_clinical",), primary_baseline="cox_clinical"
+    bootstrap=100,
+    horizons_months=(12.0, 36.0),
+    baselines=("cox_clinical",),
+    primary_baseline="cox_clinical",
+    attribution_patients=0,
 )
 PROMOTE = PromoteParams(external=True, require_contract=False, min_events=10, bootstrap=100)
 
