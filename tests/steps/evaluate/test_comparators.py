@@ -1,5 +1,6 @@
 """Comparators in the evaluation: from `mcti train` of each model to `mcti evaluate` of all."""
 
+import contextlib
 import json
 import shutil
 
@@ -15,7 +16,9 @@ from mcti.steps.split import split
 from mcti.steps.train import train
 from tests.training import factories
 
-PARAMS = EvaluateParams(bootstrap=100, baselines=("cox_clinical_genes",), horizons_months=(12.0,))
+PARAMS = EvaluateParams(
+    bootstrap=100, baselines=("cox_clinical_genes",), horizons_months=(12.0,), attribution_patients=0
+)
 COMPARATORS = ("abmil", "mcat")
 
 
@@ -42,31 +45,37 @@ def run(root, *comparators, models="models/folds", params=PARAMS):
     )
 
 
-def test_the_command_line_puts_every_model_into_one_table(project, monkeypatch, capsys):
-    monkeypatch.chdir(project)
+@pytest.fixture(scope="module")
+def evaluated(project):
+    """The output of the command for the ensemble and both comparators."""
     words = ["evaluate", "--cohort", "cohort", "--features", "features", "--folds", "folds.csv", "--models"]
     words += ["models/folds", "--out", "two words", "--set", "evaluate.bootstrap=100"]
-    words += ["--set", "evaluate.baselines=[cox_clinical_genes]"]
+    words += ["--set", "evaluate.baselines=[cox_clinical_genes]", "--set", "evaluate.attribution_patients=0"]
+    words += ["--set", "evaluate.horizons_months=[12.0]"]
     for comparator in COMPARATORS:
         words += ["--comparator", f"models/{comparator}"]
-    assert command_context.run_app(app, words) == 0, capsys.readouterr().err
-    metrics = json.loads((project / "two words" / "metrics.json").read_text())
+    with contextlib.chdir(project):
+        assert command_context.run_app(app, words) == 0
+    return project / "two words"
+
+
+def test_the_command_line_puts_every_model_into_one_table(evaluated):
+    metrics = json.loads((evaluated / "metrics.json").read_text())
     others = {"abmil", "mcat", "cox_clinical_genes", "network_alone", "cox_part"}
     assert set(metrics) == {"mcti"} | others
     assert set(metrics["mcti"]["comparison"]) == others
     gap = metrics["mcti"]["c_index"]["value"] - metrics["abmil"]["c_index"]["value"]
     assert metrics["mcti"]["comparison"]["abmil"]["difference"]["value"] == pytest.approx(gap, abs=1e-12)
-    assert ">abmil<" in (project / "two words" / "report.html").read_text()
+    assert ">abmil<" in (evaluated / "report.html").read_text()
 
 
-def test_a_comparator_has_the_predictions_of_its_folder(project):
+def test_a_comparator_has_the_predictions_of_its_folder(project, evaluated):
     """The risks of models/mcat, and its C when it is evaluated as the main model."""
-    run(project, "models/mcat")
-    rows = pd.read_csv(project / "out" / "baselines.csv")
+    rows = pd.read_csv(evaluated / "baselines.csv")
     rows = rows[rows["model"] == "mcat"].set_index("patient_id")["risk"]
     parts = [pd.read_csv(file) for file in (project / "models" / "mcat").glob("fold_*/predictions.csv")]
     pd.testing.assert_series_equal(rows, pd.concat(parts).set_index("patient_id")["risk"].sort_index())
-    single = json.loads((project / "out" / "metrics.json").read_text())["mcat"]["c_index"]
+    single = json.loads((evaluated / "metrics.json").read_text())["mcat"]["c_index"]
     run(project, models="models/mcat")
     assert json.loads((project / "out" / "metrics.json").read_text())["mcti"]["c_index"] == single
 

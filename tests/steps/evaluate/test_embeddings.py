@@ -114,7 +114,7 @@ def test_the_baseline_is_left_out_for_features_of_patches(tmp_path):
 def test_predictions_and_explanations_of_one_row(project, caplog):
     caplog.set_level(logging.INFO, logger="mcti")
     cohort, features = project / "cohort", project / "embeddings"
-    result = predict(str(project / "models"), cohort, features, PredictParams(), project / "out.csv")
+    result = predict(str(project / "models"), cohort, features, PredictParams(workers=1), project / "out.csv")
     assert (result.patients, result.refused) == (40, 0)
     explained = explain(
         str(project / "models"), cohort, features, ExplainParams(steps=8), project / "why", patient_ids=["P-001"]

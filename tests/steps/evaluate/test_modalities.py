@@ -18,6 +18,7 @@ PARAMS = EvaluateParams(
     baselines=("kaplan_meier", "cox_clinical"),
     primary_baseline="cox_clinical",
     horizons_months=(12.0, 36.0),
+    attribution_patients=0,
 )
 
 
