@@ -92,6 +92,11 @@ class Trial:
     params: EvaluateParams
     predicted: CohortPredictions
 
+    def rows(self, predicted: CohortPredictions) -> pd.DataFrame:
+        """The rows of the predicted patients in the table of the cohort."""
+        patients = self.tables.patients
+        return patients[patients["patient_id"].isin(predicted.patients)].reset_index(drop=True)
+
 
 def predict_cohort(
     subject: Subject, cohort: Location, features: Location | None, params: EvaluateParams, progress: Progress
@@ -132,7 +137,7 @@ def score(
     Raises DataError when no patient has the event.
     """
     tables, params = trial.tables, trial.params
-    patients = tables.patients[tables.patients["patient_id"].isin(predicted.patients)].reset_index(drop=True)
+    patients = trial.rows(predicted)
     if not (patients["event"] == 1).any():
         raise DataError("no patient who can be predicted has the event", "the cohort", "use a longer follow-up")
     outcomes = one_fold(patients)

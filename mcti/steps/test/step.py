@@ -59,14 +59,16 @@ def test(
     with tempfile.TemporaryDirectory(prefix="mcti-test-") as scratch:
         subject = Subject.read(model, evaluation, Path(scratch))
         trial = scoring.predict_cohort(subject, cohort, features, params, progress)
+        parts = None
+        if recalibration_share is not None:  # too few events are an error before the longer part, the scores
+            parts = recalibration.assign_parts(trial.rows(trial.predicted), recalibration_share)
         data = scoring.score(subject, trial, trial.predicted)
         with storage.replacing(out) as draft:
             draft.mkdir()
             report_files.write(draft, data)
             _write_inputs(draft, data, cohort)
             result = results.external_result(subject, data, cohort)
-            if recalibration_share is not None:
-                parts = recalibration.assign_parts(data.patients, recalibration_share)
+            if parts is not None:
                 after = _recalibrate(model, subject, trial, parts, draft / "recalibrated")
                 result = result.model_copy(update={"recalibrated": after})
             result.save(draft)

@@ -20,6 +20,7 @@ PARAMS = EvaluateParams(
     horizons_months=(12.0, 36.0),
     baselines=("kaplan_meier", "cox_clinical"),
     primary_baseline="cox_clinical",
+    attribution_patients=0,
 )
 
 
@@ -120,7 +121,8 @@ def test_the_same_bytes_on_every_run(world, tmp_path):
         assert (tmp_path / "again" / path.relative_to(world / "out")).read_bytes() == path.read_bytes(), path
 
 
-def test_too_small_a_number_of_events_is_refused(world, tmp_path):
+def test_too_small_a_number_of_events_is_refused_before_the_scores(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("mcti.steps.test.scoring.score", None)
     with pytest.raises(DataError, match=r"events for the recalibration, fewer than 20 in the cohort"):
         recalibrate(world, tmp_path / "out", share=0.05)
     with pytest.raises(DataError, match=r"events for its evidence, fewer than 20 in the cohort"):
