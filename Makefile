@@ -20,7 +20,7 @@ IMAGE ?= mcti-python:0.1.0$(patsubst %,-%,$(filter-out runtime,$(TARGET)))
 IMAGE_LOCK = $(if $(filter dev services,$(TARGET)),requirements.lock,requirements-runtime.lock)
 # Published without a wheel; dvc, lifelines and kfp require them.
 SOURCE_ONLY := antlr4-python3-runtime,autograd-gamma,kfp-server-api
-# `make test COVERAGE=1` measures the branch coverage of mcti/ and ends with 1 below the floor in pyproject.toml.
+# `make test COVERAGE=1` measures the branch coverage of mcti/ by its fast tests and ends with 1 below the floor in pyproject.toml.
 COVERAGE ?=
 MEASURE = --cov --cov-report=term:skip-covered --cov-report=json:build/coverage.json
 BIN := .venv/bin

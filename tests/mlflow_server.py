@@ -52,7 +52,7 @@ def _wait(uri: str, process: subprocess.Popen[bytes], log: Path) -> None:
         try:
             urllib.request.urlopen(f"{uri}/health", timeout=10).close()
         except (urllib.error.URLError, OSError):
-            time.sleep(1)
+            time.sleep(0.1)
         else:
             return
     raise AssertionError(log.read_text("utf-8", "replace"))

@@ -20,7 +20,8 @@ from mcti.storage import translating_os_errors
 from mcti.waiting import log_while_waiting
 
 MARKER = "MCTI_STACK"
-_STOP_SECONDS = 8.0  # SeaweedFS takes 15 s after SIGTERM, but passes its writes to the kernel at once
+_STOP_SECONDS = 8.0
+_SEAWEEDFS_SECONDS = 1.0  # it waits 15 s for a connection of its own; its writes are in the kernel at once
 
 
 class Server(BaseModel):
@@ -78,12 +79,14 @@ def marked_processes(folder: Path, marker: str = MARKER) -> list[psutil.Process]
 def stop(processes: Sequence[psutil.Process]) -> None:
     """Terminate the processes and their children; kill those that have not ended after some seconds."""
     family = {p.pid: p for parent in processes for p in [parent, *_children(parent)]}
+    seaweedfs = [process for process in family.values() if _has_name(process, "weed")]
     for process in family.values():
         _send(process.terminate)
-    _, running = psutil.wait_procs(list(family.values()), timeout=_STOP_SECONDS)
-    for process in running:
+    _, others = psutil.wait_procs([p for p in family.values() if p not in seaweedfs], timeout=_STOP_SECONDS)
+    _, waiting = psutil.wait_procs(seaweedfs, timeout=_SEAWEEDFS_SECONDS)
+    for process in (*others, *waiting):
         _send(process.kill)
-    psutil.wait_procs(running, timeout=_STOP_SECONDS)
+    psutil.wait_procs([*others, *waiting], timeout=_STOP_SECONDS)
 
 
 def remove_sockets(ports: Iterable[int]) -> None:
@@ -156,6 +159,13 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
         return list(process.children(recursive=True))
     except psutil.NoSuchProcess:
         return []
+
+
+def _has_name(process: psutil.Process, name: str) -> bool:
+    try:
+        return bool(process.name() == name)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _send(action: Callable[[], object]) -> None:

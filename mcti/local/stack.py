@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import shlex
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ FOLDER = ".stack"
 LEDGER = "mcti-ledger"
 BUCKETS = ("mcti-data", "mcti-mlflow", LEDGER)
 _ANCHOR_DAYS = 3650
+_DATABASE = "mlflow.db"
 _READY_SECONDS = 240.0  # 8 s on two idle cores; a loaded machine may need ten times as long
 Announce = Callable[[str], None]
 """Shows one line of status to the user."""
@@ -198,6 +200,7 @@ def _start_all(root: Path, folder: Path, announce: Announce) -> State:
     settings.write(folder, ports)
     settings.activate(root, force=True)
     state = _save(folder, State(ports=ports))
+    _create_database(folder / _DATABASE)
     announce(f"S3 (SeaweedFS) on 127.0.0.1:{ports['s3']}")
     s3 = servers.start("s3", _weed_command(folder, ports, identities), folder, _weed_environment(folder))
     state = _save(folder, State(ports=ports, servers=(s3,)))
@@ -280,10 +283,23 @@ def _mlflow_command(folder: Path, ports: dict[str, int]) -> list[str]:
         "server",
         "--host=127.0.0.1",
         f"--port={ports['mlflow']}",
-        f"--backend-store-uri=sqlite:///{folder / 'mlflow.db'}",
+        f"--backend-store-uri=sqlite:///{folder / _DATABASE}",
         "--artifacts-destination=s3://mcti-mlflow/artifacts",
         "--workers=1",
     ]
+
+
+def _create_database(path: Path) -> None:
+    """A database with a write-ahead log, which it keeps: a commit waits for the disk once, not four times."""
+    if path.exists():
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+    except sqlite3.Error as error:
+        raise OperationalError(
+            f"the database of MLflow cannot be created: {error}", str(path), "check its folder and the disk"
+        ) from error
 
 
 def _program(name: str) -> Path:

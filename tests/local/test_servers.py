@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -36,6 +37,24 @@ def test_a_server_is_identified_by_its_marker_and_stopped_with_its_children(fold
     servers.stop([psutil.Process(server.pid)])
     assert servers.marked_processes(folder) == []
     assert server.process() is None
+
+
+def test_a_server_ends_its_work_when_seaweedfs_is_stopped_with_it(folder):
+    """The short wait for SeaweedFS is not that of the other servers."""
+    work = (
+        "import pathlib, signal, sys, time\n"
+        "def end(*_):\n    time.sleep(2)\n    pathlib.Path(sys.argv[1]).write_text('complete')\n    sys.exit()\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "pathlib.Path(sys.argv[1]).write_text('started')\ntime.sleep(300)"
+    )
+    (folder / "weed").symlink_to(Path(sys.executable).resolve())
+    for program, name in ((sys.executable, "mlflow"), (folder / "weed", "weed")):
+        servers.start(name, [str(program), "-c", work, str(folder / f"{name}.work")], folder, dict(os.environ))
+    results = [folder / f"{name}.work" for name in ("mlflow", "weed")]
+    until(lambda: all(path.exists() and path.read_text() == "started" for path in results))
+    servers.stop(servers.marked_processes(folder))
+    assert servers.marked_processes(folder) == []
+    assert results[0].read_text() == "complete"
 
 
 def test_another_process_with_the_same_pid_is_not_the_server(folder):

@@ -2,9 +2,11 @@
 
 import os
 import socket
+import sqlite3
 import stat
 import subprocess
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -76,6 +78,11 @@ class TestRunning:
         commands = " ".join(" ".join(p.cmdline()) for p in servers.marked_processes(folder))
         assert secret not in commands + (folder / "state.json").read_text() + (folder / "env").read_text()
 
+    def test_a_write_to_mlflow_is_appended_to_a_log_which_the_database_keeps_using(self, servers_of):
+        with sqlite3.connect(Path(servers_of.folder, "mlflow.db")) as database:
+            assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+            assert database.execute("SELECT count(*) FROM experiments").fetchone()[0] >= 1, "MLflow uses this file"
+
     def test_another_checkout_joins_and_pushes_to_the_same_remote(self, servers_of, tmp_path):
         clone = tmp_path / "a clone"
         (clone / ".dvc").mkdir(parents=True)
@@ -106,9 +113,12 @@ class TestRunning:
         assert len(storage.addresses("s3://mcti-data/u/files/md5/")) == 1
 
     def test_a_bucket_uses_one_volume_so_that_many_fit_on_a_small_disk(self, servers_of):
-        for number in range(40):
+        def fill(number):
             s3.ensure_bucket(f"many-{number}")
             s3.put(f"s3://many-{number}/object", b"x")
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(fill, range(40)))
         volumes = [path.name for path in Path(servers_of.folder, "s3").glob("many-*.dat")]
         assert len(volumes) == 40, volumes
 
@@ -165,6 +175,15 @@ def test_a_missing_program_is_named_with_a_hint(tmp_path, monkeypatch):
     monkeypatch.setattr(stack.sys, "executable", str(tmp_path / "bin" / "python"))
     with pytest.raises(OperationalError, match=r"weed is missing.*make install"):
         stack.up(tmp_path)
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_database_that_cannot_be_created_is_one_error_and_no_server_is_started(tmp_path):
+    (tmp_path / ".stack").mkdir()
+    (tmp_path / ".stack" / "mlflow.db").symlink_to(tmp_path / "absent" / "mlflow.db")
+    with pytest.raises(OperationalError, match=r"database of MLflow cannot be created: unable to open .*mlflow\.db"):
+        stack.up(tmp_path)
+    assert servers.marked_processes(tmp_path / ".stack") == []
 
 
 def test_a_folder_that_cannot_be_written_is_one_error(tmp_path):

@@ -39,8 +39,9 @@ def count(patients: int) -> StepResult:
 
 @pytest.fixture
 def task(servers_of, request, monkeypatch):
-    """Set the environment of a task of a new run. Returns the id of the run."""
+    """Set the environment of a task of a new run, without concurrent tasks. Returns the id of the run."""
     name = f"kfp-{abs(hash(request.node.name))}"
+    monkeypatch.setattr(tracking, "_SETTLE_SECONDS", 0)
     for key, value in {"RUN": name, "PIPELINE": "mcti-training@sha256:1", "EXPERIMENT": "outcome"}.items():
         monkeypatch.setenv(f"MCTI_{key}", value)
     for key in ("KF_PIPELINES_ENDPOINT", "ML_PIPELINE_SERVICE_HOST", "MLFLOW_RUN_ID"):

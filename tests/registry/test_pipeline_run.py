@@ -14,6 +14,7 @@ from mcti.steps.result import StepResult
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 IMAGE = "registry.example/mcti-python@sha256:" + "0" * 64
 VERSION = "mcti-training@sha256:" + "1" * 64
+SETTLE_SECONDS = tracking._SETTLE_SECONDS
 
 
 class Counted(StepResult):
@@ -34,8 +35,9 @@ def count(patients: int) -> Counted:
 
 @pytest.fixture
 def task(servers_of, request, monkeypatch):
-    """The environment of a task of a pipeline run of its own; the id of that run."""
+    """The environment of a task of a pipeline run of its own, without concurrent tasks; the id of that run."""
     name = f"kfp-{request.node.name}"[:60]
+    monkeypatch.setattr(tracking, "_SETTLE_SECONDS", 0)
     for key, value in {"RUN": name, "PIPELINE": VERSION, "IMAGE": IMAGE, "EXPERIMENT": "tracked"}.items():
         monkeypatch.setenv(f"MCTI_{key}", value)
     return name
@@ -102,7 +104,8 @@ def test_a_rejection_by_the_gates_is_a_result(task):
     assert below.info.status == "FINISHED"
 
 
-def test_concurrent_tasks_use_one_run(task):
+def test_concurrent_tasks_use_one_run(task, monkeypatch):
+    monkeypatch.setattr(tracking, "_SETTLE_SECONDS", SETTLE_SECONDS)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(count, range(1, 5)))
     parents, below = runs(task)
