@@ -23,7 +23,8 @@ SMALLEST = {
     "validate": {"min_events": 5, "min_patients": 10},
     "split": {"folds": 2, "inner_folds": 2},
     "search": {"trials": 2, "epochs": 1},
-    "train": {"preset": "tiny", "epochs": 60, "batch_patients": 16, "bins": {"count": 2}},  # long enough to be killed
+    # Long enough to be killed.
+    "train": {"preset": "tiny", "epochs": 60, "batch_patients": 16, "bins": {"count": 2}, "workers": 1},
     "evaluate": {"bootstrap": 100, "baselines": ["cox_clinical"], "primary_baseline": "cox_clinical"},
     "promote": {"min_events": 5, "bootstrap": 100},
 }

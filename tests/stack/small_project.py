@@ -22,9 +22,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "validate": {"min_events": 10},
     "split": {"folds": 3, "inner_folds": 2},
     "search": {"epochs": 1},
-    "train": {"epochs": 2, "batch_patients": 16},
+    # Each further worker is a process that imports torch; the bits do not depend on their number.
+    "train": {"epochs": 2, "batch_patients": 16, "workers": 1},
     "evaluate": {"bootstrap": 100},
     "promote": {"min_events": 5, "bootstrap": 200},
+    "predict": {"workers": 1},
 }
 
 

@@ -41,6 +41,7 @@ PARAMS = {
     },
     "evaluate": {"bootstrap": 100, "baselines": ["cox_clinical"], "primary_baseline": "cox_clinical"},
     "promote": {"min_events": 5, "bootstrap": 100},
+    "predict": {"workers": 1},
     "cluster": {"remote": REMOTE, "extract_shards": 1, "search_workers": 1},
 }  # fmt: skip
 

@@ -28,12 +28,13 @@ SETTINGS = {
     "validate": {"min_events": 5, "min_patients": 10},
     "split": {"folds": 2, "inner_folds": 2},
     "search": {"trials": TRIALS, "epochs": 1, "nested": True, "parallel_trials": TRIALS, "experiment": NAME},
-    "train": {"preset": "tiny", "epochs": EPOCHS, "patience": 5, "bins": {"count": 2}},
+    "train": {"preset": "tiny", "epochs": EPOCHS, "patience": 5, "bins": {"count": 2}, "workers": 1},
     "evaluate": {
         "bootstrap": 100, "baselines": ["cox_clinical", "cox_slides"], "primary_baseline": "cox_clinical",
         "attribution_patients": 0,
     },
     "promote": {"min_events": 5, "bootstrap": 100},
+    "predict": {"workers": 1},
     "monitor": {"min_patients": 20, "bootstrap": 100},
     "cluster": {"extract_shards": 2, "search_workers": 1, "experiment": NAME},
 }  # fmt: skip
