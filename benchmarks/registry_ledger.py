@@ -1,4 +1,4 @@
-"""Claim: a ledger of 10,000 signed entries is verified in at most 5 CPU seconds.
+"""Claim: a ledger of 10,000 signed entries is verified in at most 5 CPU seconds, also by the whole command with packs.
 
 Verified are the bytes of every entry, its hash, the chain, the head, every anchor and every signature. The entries are
 those of promotions, each with eight gates and their numbers (6 kB). With --s3, the whole command `mcti ledger verify`
@@ -65,8 +65,10 @@ def verify(bodies: Sequence[bytes], head: str, anchors: Sequence[Anchor], trust:
     assert (faults, result.state) == ([], "verified")
 
 
-def command_seconds(rows: Sequence[tuple[LedgerEntry, bytes]], key: object) -> None:
-    """Write the ledger to the servers, print CPU seconds and seconds of the command, and remove the objects."""
+def command_seconds(rows: Sequence[tuple[LedgerEntry, bytes]], key: object) -> float:
+    """Write the ledger to the servers, print the CPU seconds of the command without and with packs, and remove the
+    objects; those with packs.
+    """
     base = f"s3://mcti-data/benchmark-{os.getpid()}"
     os.environ.update({"MCTI_LEDGER": base, ledger_anchors.VARIABLE: f"{base}-anchors"})
     folder = ledger.folder(MODEL)
@@ -81,7 +83,7 @@ def command_seconds(rows: Sequence[tuple[LedgerEntry, bytes]], key: object) -> N
         try:
             _measure("without packs", trust)
             ledger_packs.store(folder, len(rows), lambda position: rows[position][1])
-            _measure("with packs", trust)
+            return _measure("with packs", trust)
         finally:
             list(threads.map(s3.remove, [*objects, *s3.addresses(f"{base}/")]))
 
@@ -100,14 +102,17 @@ def _register(last: LedgerEntry) -> None:
         client.set_registered_model_tag(MODEL, ledger.HEAD, f"{last.number}:{last.hash}")
 
 
-def _measure(name: str, trust: Path) -> None:
+def _measure(name: str, trust: Path) -> float:
     program = str(Path(sys.executable).with_name("mcti"))
     options = ("--name", MODEL, "--set", f"trust.keys={trust}", "--set", "trust.require=signature")
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     output = subprocess.run((program, "ledger", "verify", *options), check=True, capture_output=True, text=True).stdout
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(f"mcti ledger verify, {name}: {cpu:.1f} CPU s, {time.monotonic() - started:.1f} s: {output.splitlines()[-1]}")
+    load = os.getloadavg()[0]
+    print(f"mcti ledger verify, {name}: {cpu:.2f} CPU s, {time.monotonic() - started:.1f} s at load {load:.0f}")
+    print(output.splitlines()[-1])
+    return cpu
 
 
 def main() -> int:
@@ -125,10 +130,9 @@ def main() -> int:
     seconds = time.process_time() - before
     size = sum(map(len, bodies)) / len(bodies) / 1000
     print(f"{len(bodies)} entries of {size:.1f} kB verified in {seconds:.2f} CPU s; claim: at most {CLAIM_SECONDS}")
-    if options.s3:
-        command_seconds(rows, key)
+    command = command_seconds(rows, key) if options.s3 else 0.0
     print(f"memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
-    return int(seconds > CLAIM_SECONDS)
+    return int(max(seconds, command) > CLAIM_SECONDS)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from functools import cache
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -250,29 +250,51 @@ def _client(environment: tuple[str, ...]) -> Any:  # noqa: ARG001  (the key of t
 
 def _create_client(attempts: int, connect_seconds: float, silent_seconds: float) -> Any:
     import boto3
-    import botocore.session
     from botocore.config import Config
 
-    core = botocore.session.get_session()
-    core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_timestamp)
-    session = boto3.Session(botocore_session=core)
+    session = boto3.Session()
     # A Secret made from a file may end with a line break; boto3 then reports that S3 does not respond.
     if (keys := session.get_credentials()) and re.search(r"\s", f"{keys.access_key}{keys.secret_key}"):
         raise OperationalError("a key of S3 contains a line break or blank", _source_of_keys(), "write only the key")
     retries = {"total_max_attempts": attempts, "mode": "standard"}
     config = Config(retries=retries, connect_timeout=connect_seconds, read_timeout=silent_seconds, tcp_keepalive=True)
     try:
-        return session.client("s3", config=config)
+        client = session.client("s3", config=config)
     except ValueError as error:  # an address without a scheme or host
         what = f"the address of S3 is invalid ({error})"
         raise OperationalError(what, "AWS_ENDPOINT_URL_S3", "write http://HOST:PORT") from error
+    for operation in _LISTED:
+        client.meta.events.register(f"before-parse.s3.{operation}", _take_items)
+    return client
 
 
-def _timestamp(text: Any) -> datetime:
-    """The time of an object in a listing; botocore's own parser takes most of the time of a long listing."""
-    from botocore.utils import parse_timestamp
+_LISTED = {"ListObjectsV2": ("Contents", "Contents"), "ListObjectVersions": ("Version", "Versions")}
+"""Operations that list objects: the element of an item, and the key of the items in the answer of botocore."""
 
-    return datetime.fromisoformat(text) if "T" in str(text) and str(text)[:1].isdigit() else parse_timestamp(text)
+
+def _take_items(
+    operation_model: Any, response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object
+) -> None:
+    """Read key and etag of the items of a listing, and remove them from the document that botocore parses: its parser
+    reads every field, which takes most of the time of a long listing.
+    """
+    from defusedxml import ElementTree
+
+    if response_dict["status_code"] != HTTPStatus.OK:
+        return
+    try:
+        tree = ElementTree.fromstring(response_dict["body"])
+    except ElementTree.ParseError:
+        return  # botocore reports it
+    element, answer = _LISTED[operation_model.name]
+    namespace = "".join(tree.tag.rpartition("}")[:2])
+    items = tree.findall(f"{namespace}{element}")
+    customized_response_dict[answer] = [
+        {name: item.findtext(f"{namespace}{name}") for name in ("Key", "ETag")} for item in items
+    ]
+    for item in items:
+        tree.remove(item)
+    response_dict["body"] = ElementTree.tostring(tree)
 
 
 def _attempts() -> int:

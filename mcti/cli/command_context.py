@@ -174,11 +174,12 @@ def _signature(function: Callable[..., object]) -> inspect.Signature:
 
 
 def _show(name: str, result: object, as_json: bool) -> None:
+    if hasattr(result, "lines") and not as_json:
+        _print("\n".join(result.lines()))
+        return
     tree = _plain(result)
     if as_json:
         print(json.dumps(redaction.tree(tree), ensure_ascii=False, allow_nan=False))  # noqa: T201
-    elif hasattr(result, "lines"):
-        _print("\n".join(result.lines()))
     elif isinstance(tree, dict):
         for line in _lines(name, tree):
             _print(line)

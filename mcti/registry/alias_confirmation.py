@@ -36,10 +36,9 @@ def confirm(client: Any, name: str, alias: str, number: int | None) -> None:
     except s3.NoCredentials:
         _log.warning("alias %s of model %s is not confirmed by the ledger: there are no keys for S3", alias, name)
         return
-    faults = _head_faults(entry, head) + ([] if entry is None else ledger.alias_faults(entry, alias, number))
+    faults = _head_faults(entry, head) + ([] if entry is None else ledger.alias_faults(entry, alias, number, head))
     if faults:
-        hint = "see `mcti ledger verify`; `mcti promote --repair` sets the aliases to the state in the ledger"
-        raise DataError(faults[0], f"model {name}", hint)
+        raise DataError(faults[0], f"model {name}", ledger.repair_hint(name))
 
 
 def _head(client: Any, name: str) -> str | None:

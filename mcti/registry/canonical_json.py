@@ -8,14 +8,6 @@ from collections.abc import Callable
 from json.encoder import encode_basestring
 from typing import Any
 
-_CONSTANTS: dict[type, Callable[[Any], str]] = {
-    dict: lambda _: "{}",
-    list: lambda _: "[]",
-    bool: lambda value: "true" if value else "false",
-    type(None): lambda _: "null",
-}
-"""Texts of empty containers, truth values and None."""
-
 
 def to_bytes(tree: dict[str, Any]) -> bytes:
     """Indented JSON with sorted keys and a final newline, in UTF-8.
@@ -30,24 +22,31 @@ def to_bytes(tree: dict[str, Any]) -> bytes:
 
 
 def _text(value: Any, line: str) -> str:
-    """A value as text; line: the line break with the indentation of its parent."""
-    value_type = type(value)
-    if value_type is str:
-        return encode_basestring(value)
+    """A dictionary or a list as text; line: the line break with the indentation of its parent."""
     inner = line + "  "
-    if value_type is dict and value:
-        items = [f"{encode_basestring(key)}: {_text(value[key], inner)}" for key in sorted(value)]
-        return f"{{{inner}{f',{inner}'.join(items)}{line}}}"
-    if value_type is list and value:
-        return f"[{inner}{f',{inner}'.join([_text(item, inner) for item in value])}{line}]"
-    if value_type is float or value_type is int:
-        return _number(value)
-    if value_type in _CONSTANTS:
-        return _CONSTANTS[value_type](value)
-    raise TypeError(f"{value_type.__name__} is not a type of JSON")
+    # Scalars are encoded here and not by a call of their own: most values of an entry are scalars.
+    if type(value) is dict:
+        items = [
+            f"{encode_basestring(key)}: {_SCALARS[type(item)](item) if type(item) in _SCALARS else _text(item, inner)}"
+            for key, item in sorted(value.items())
+        ]
+        return f"{{{inner}{f',{inner}'.join(items)}{line}}}" if items else "{}"
+    if type(value) is list:
+        items = [_SCALARS[type(item)](item) if type(item) in _SCALARS else _text(item, inner) for item in value]
+        return f"[{inner}{f',{inner}'.join(items)}{line}]" if items else "[]"
+    raise TypeError(f"{type(value).__name__} is not a type of JSON")
 
 
 def _number(value: float) -> str:
     if not math.isfinite(value):
         raise ValueError(f"{value} is not a number of JSON")
     return repr(value)
+
+
+_SCALARS: dict[type, Callable[[Any], str]] = {
+    str: encode_basestring,
+    int: repr,
+    float: _number,
+    bool: lambda value: "true" if value else "false",
+    type(None): lambda _: "null",
+}

@@ -6,12 +6,14 @@ of the last entry is also a tag of the registered model, so that lost entries ar
 stack keeps versions: the objects before an edit or a deletion can be restored.
 """
 
+import contextlib
+import gc
 import hashlib
 import json
 import os
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
@@ -65,7 +67,7 @@ class LedgerEntry(BaseModel):
 
     def computed_hash(self) -> str:
         """SHA-256 of the entry without hash and signature, as JSON with sorted keys."""
-        fields = self.model_dump(mode="json", exclude={"hash", "signature"})
+        fields = {name: value for name, value in self if name not in {"hash", "signature"}}
         text = json.dumps(fields, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -82,7 +84,23 @@ def read(model: str) -> list[LedgerEntry]:
     DataError when an object is not an entry of a ledger.
     OperationalError when S3 is unavailable.
     """
-    return [parse(body, address) for address, body in ledger_packs.read(folder(model)).items()]
+    bodies = ledger_packs.read(folder(model))
+    with without_garbage_collection():
+        return [parse(body, address) for address, body in bodies.items()]
+
+
+@contextlib.contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Entries contain no reference cycles; the collector would traverse all of them again and again, which takes as
+    long as parsing them.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def length(model: str) -> int:
@@ -121,18 +139,34 @@ def last(model: str, head: str | None) -> LedgerEntry | None:
     return entry
 
 
-def alias_faults(entry: LedgerEntry, alias: str, number: int | None) -> list[str]:
+def alias_faults(entry: LedgerEntry, alias: str, number: int | None, head: str | None) -> list[str]:
     """A fault if the last entry does not give the alias to version `number`, although MLflow did when it was read.
 
     A reader that finds none has the value of the last entry: MLflow cannot move an alias on a condition, so between an
     entry and the move of its alias, or after a writer that was suspended there, the alias may be that of an earlier
     entry.
+
+    head  as of `head`
     """
     expected = {"champion": entry.champion, "previous": entry.previous}
     if alias not in expected or expected[alias] == number:
         return []
-    return [f"alias {alias} was {_named(number)}, in the ledger {_named(expected[alias])}: it moved meanwhile, or "
-            "manually"]  # fmt: skip
+    cause = cause_of_difference(entry, head)
+    return [f"alias {alias} was {_named(number)}, in the ledger {_named(expected[alias])}: {cause}"]
+
+
+def cause_of_difference(last: LedgerEntry, head: str | None) -> str:
+    """Why an alias differs from the last entry; the writer of an entry stores its head after the aliases."""
+    if number_of(head) < last.number:
+        command = f"the command of entry {last.number} ({last.action})"
+        return f"{command} was interrupted or is in progress, or it was moved manually"
+    return "it moved meanwhile, or manually"
+
+
+def repair_hint(name: str) -> str:
+    """What to do where the aliases differ from the ledger."""
+    repair = f"`mcti promote --name {name} --repair` sets the aliases to the state in the ledger"
+    return f"see `mcti ledger verify --name {name}`; {repair}"
 
 
 def append(
@@ -159,7 +193,9 @@ def append(
         time=now.isoformat(timespec="seconds"),
         who=actor.current(),
         **fields,
-    ).with_hash()
+    )
+    # As it will be read: with lists in place of tuples.
+    entry = LedgerEntry.model_validate(entry.model_dump(mode="json")).with_hash()
     if sign is not None:
         entry = sign(entry)
     if last is not None and last.signature and not entry.signature:
@@ -244,4 +280,4 @@ def parse(body: bytes, address: str) -> LedgerEntry:
 
 def to_bytes(entry: LedgerEntry) -> bytes:
     """The bytes of the object of an entry."""
-    return canonical_json.to_bytes(entry.model_dump(mode="json", exclude=None if entry.signature else {"signature"}))
+    return canonical_json.to_bytes({name: value for name, value in entry if name != "signature" or value})

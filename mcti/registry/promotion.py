@@ -1,9 +1,11 @@
 """Moving aliases: an entry of the ledger is written first, then the aliases follow it; finding and repairing faults.
 
 The aliases must be those of the last entry. A promotion that is interrupted before its entry is written has not
-happened; one that is interrupted afterwards is completed by `repair`.
+happened; one that is interrupted afterwards is completed by `repair`, or by the next promotion if a trusted key signed
+the entry.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +20,7 @@ ROLLBACK, REPAIR, SIGN = "rollback", "repair", "sign"
 _DELETED = "version"  # first word of a fault about a deleted version
 Signing = Callable[[LedgerEntry], LedgerEntry]
 """As the argument `sign` of `ledger.append`."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -100,14 +103,40 @@ def sign_ledger(
     return _write(client, entries, SIGN, name, aliases.champion or 0, aliases, evidence, sign)
 
 
-def verified_entries(client: Any, name: str) -> list[LedgerEntry]:
+def verified_entries(
+    client: Any, name: str, *, trusted: Callable[[LedgerEntry], bool] | None = None
+) -> list[LedgerEntry]:
     """The entries of the ledger, if the chain is complete and the aliases agree with it.
+
+    trusted  whether a trusted key signed an entry: then the aliases are set to a last entry whose writer was
+             interrupted before it could set them; None: they are not. Without a signature, who can write to the ledger
+             could move the aliases, too.
 
     Raises DataError when an entry was edited, lost or reordered, or an alias was moved without the ledger.
     """
     entries = ledger.read(name)
-    _refuse(name, find_faults(client, name, entries))
+    faults = find_faults(client, name, entries)
+    if faults and trusted is not None and _is_interrupted(client, name, entries) and trusted(entries[-1]):
+        _follow(client, entries[-1])
+        _log.warning("the command of entry %d (%s) was interrupted, and is completed", len(entries), entries[-1].action)
+        faults = find_faults(client, name, entries)
+    _refuse(name, faults)
     return entries
+
+
+def _is_interrupted(client: Any, name: str, entries: list[LedgerEntry]) -> bool:
+    """Whether MLflow has the head of the entry before the last one, and each alias as one of both states it."""
+    if not entries or chain_faults(client, name, entries) or _deleted(client, name, entries):
+        return False
+    former = entries[:-1]
+    head = f"{former[-1].number}:{former[-1].hash}" if former else None
+    states = zip(
+        Aliases.read(client, name).items(),
+        Aliases.of_last(entries).items(),
+        Aliases.of_last(former).items(),
+        strict=True,
+    )
+    return ledger.head(client, name) == head and all(actual in {last, before} for actual, last, before in states)
 
 
 def find_faults(
@@ -120,13 +149,11 @@ def find_faults(
     faults = chain_faults(client, name, entries, anchors)
     deleted = _deleted(client, name, entries)
     faults += [f"{_DELETED} {number}, {alias} in the ledger, was deleted manually" for alias, number in deleted.items()]
-    expected = dict(Aliases.of_last(entries).items())
+    expected, head = dict(Aliases.of_last(entries).items()), ledger.head(client, name)
     for alias, actual in Aliases.read(client, name).items():
         if actual != expected[alias] and alias not in deleted:
-            faults.append(
-                f"alias {alias} is {_named(actual)}, in the ledger {_named(expected[alias])}: it was moved manually, "
-                "or a promotion was interrupted or is in progress"
-            )
+            cause = ledger.cause_of_difference(entries[-1], head) if entries else "it was set manually"
+            faults.append(f"alias {alias} is {_named(actual)}, in the ledger {_named(expected[alias])}: {cause}")
     return faults
 
 
@@ -220,8 +247,7 @@ def _apply(client: Any, entry: LedgerEntry) -> None:
 
 def _refuse(name: str, faults: list[str]) -> None:
     if faults:
-        hint = "see `mcti ledger verify`; `mcti promote --repair` sets the aliases to the state in the ledger"
-        raise DataError(faults[0], f"ledger of {name}", hint)
+        raise DataError(faults[0], f"ledger of {name}", ledger.repair_hint(name))
 
 
 def _named(version: int | None) -> str:

@@ -93,6 +93,11 @@ class ExportResult(StepResult):
     signature: EntrySignature
     exit_code: int
 
+    def lines(self) -> list[str]:
+        """Human-readable output: number of rows and the state of the signatures, then the faults."""
+        total = f"{self.name}: {self.rows} rows, {len(self.faults)} faults; signatures: {_described(self.signature)}"
+        return [total, *(f"FAULT {fault}" for fault in self.faults)]
+
 
 class SignResult(StepResult):
     """The entry that pins the ledger before it, and the number of entries in each state of signature."""
@@ -102,6 +107,7 @@ class SignResult(StepResult):
     pinned: dict[EntryState, int]
 
 
+@ledger.without_garbage_collection()
 def show_ledger(name: str, trust: TrustParams | None = None, *, anchor: str | None = None) -> LedgerResult:
     """All entries, their faults and their signatures.
 
@@ -139,7 +145,8 @@ def verify_ledger(name: str, trust: TrustParams | None = None, *, anchor: str | 
     Untrusted when `trust.require` is not `none` and the ledger is unsigned, or a key not trusted.
     """
     result = show_ledger(name, trust, anchor=anchor)
-    where, hint = f"ledger of {name}", "`mcti promote --repair` repairs aliases; restore altered entries from a backup"
+    where = f"ledger of {name}"
+    hint = f"`mcti promote --name {name} --repair` repairs aliases; restore altered entries from a backup"
     if result.faults:
         raise DataError("; ".join(result.faults), where, f"{hint} of the bucket")
     if result.signature.state == "broken":

@@ -201,6 +201,18 @@ TAMPERING = {
 
 @pytest.mark.slow
 @pytest.mark.stack
+def test_a_reader_after_an_interrupted_promotion_learns_the_command_that_completes_it(promoted):
+    first = ledger.read(promoted)[0]
+    change(promoted, "champion", 1, head=f"1:{first.hash}")
+    cause = r"the command of entry 2 \(promote\) was interrupted or is in progress, or it was moved manually"
+    with pytest.raises(DataError, match=f"{cause}.*`mcti promote --name {promoted} --repair`"):
+        confirmed(promoted)
+    repair(promoted)
+    assert confirmed(promoted) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.stack
 @pytest.mark.parametrize(("changes", "message"), TAMPERING.values(), ids=TAMPERING)
 def test_a_changed_alias_or_head_is_found(promoted, changes, message):
     change(promoted, **changes)

@@ -1,5 +1,6 @@
 """The chain of entries: every edit, loss and exchange is detected."""
 
+import gc
 import itertools
 import random
 
@@ -161,3 +162,27 @@ def test_nothing_is_written_while_the_clock_is_behind_the_last_entry(monkeypatch
     assert put == []
     ledger.append(chain(2), **fields)  # 2026: in order
     assert len(put) == 1
+
+
+def test_an_entry_is_hashed_as_it_is_read_again(monkeypatch):
+    bodies = []
+    monkeypatch.setattr(s3, "put", lambda _, body, **__: bodies.append(body))
+    fields = {"action": "promote", "model": "m", "version": 1, "champion": 1, "previous": None}
+    entry = ledger.append([], **fields, evidence={"looser": ("margin", 1)})
+    assert entry.evidence == {"looser": ["margin", 1]}
+    assert ledger.parse(bodies[0], "s3://b/1") == entry
+    assert ledger.find_faults([entry], None) == []
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_is_as_before_also_after_an_error(enabled):
+    before = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        with pytest.raises(DataError), ledger.without_garbage_collection():
+            ledger.parse(b"", "s3://b/1")
+        assert gc.isenabled() is enabled
+        with ledger.without_garbage_collection():
+            assert not gc.isenabled()
+    finally:
+        (gc.enable if before else gc.disable)()

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import boto3
 import botocore.httpsession
 import pytest
 import requests
@@ -207,7 +208,7 @@ def test_the_bucket_keeps_the_entry_before_an_edit(wire):
     bucket, key = s3.split_address(address)
     body = storage.read_bytes(address)
     s3.put(address, body + b" ")
-    versions = s3.client().list_object_versions(Bucket=bucket, Prefix=key)["Versions"]
+    versions = boto3.client("s3").list_object_versions(Bucket=bucket, Prefix=key)["Versions"]
     old = next(version for version in versions if not version["IsLatest"])
     original = s3.client().get_object(Bucket=bucket, Key=key, VersionId=old["VersionId"])["Body"].read()
     s3.put(address, body)

@@ -10,12 +10,13 @@ import yaml
 from mcti import s3
 from mcti.cli import main
 from mcti.errors import DataError, OperationalError, Untrusted
-from mcti.params import PredictParams
+from mcti.params import PredictParams, TrustParams
 from mcti.registry import ledger, models, tracking
 from mcti.registry.trust import keys, policy
 from mcti.steps.promote.step import promote, repair
 from mcti.steps.verify import bundle, verify
 from tests.registry.factories import Run
+from tests.registry.trust.factories import write_site
 from tests.steps import trusted_site
 from tests.steps.trusted_site import PARAMS, promoted, registered
 
@@ -197,8 +198,8 @@ def test_where_signing_fails_no_decision_is_recorded_and_no_alias_moves(run, ser
     assert verify("models:/no-kms@champion", site).exit_code == 0
 
 
-def test_a_promotion_that_ends_after_its_entry_has_its_signature(run, servers_of, site, tmp_path, monkeypatch):
-    registered(run, "ended", tmp_path)
+def end_after_the_entry(name, site, monkeypatch):
+    """A promotion of the challenger that is interrupted between its entry and the aliases."""
     put = s3.put
 
     def ended_after(address, *arguments, **options):
@@ -208,8 +209,39 @@ def test_a_promotion_that_ends_after_its_entry_has_its_signature(run, servers_of
     with monkeypatch.context() as patch:
         patch.setattr(s3, "put", ended_after)
         with pytest.raises(KeyboardInterrupt):
-            promote("ended", PARAMS, trust=site)
+            promote(name, PARAMS, trust=site)
+
+
+def test_a_promotion_that_ends_after_its_entry_has_its_signature(run, servers_of, site, tmp_path, monkeypatch):
+    registered(run, "ended", tmp_path)
+    end_after_the_entry("ended", site, monkeypatch)
     assert len(ledger.read("ended")) == 1
     repair("ended")
     verified = verify("models:/ended@champion", site)
     assert set(states(verified).values()) == {"verified"}
+
+
+def test_the_next_promotion_completes_an_interrupted_one_only_if_a_trusted_key_signed_it(
+    run, servers_of, site, tmp_path, monkeypatch
+):
+    registered(run, "interrupted", tmp_path)
+    end_after_the_entry("interrupted", site, monkeypatch)
+    cause = r"alias champion is not set, in the ledger version 1: the command of entry 1 \(promote\) was interrupted"
+    (tmp_path / "other").mkdir()
+    for untrusting in (TrustParams(), TrustParams(keys=str(write_site(tmp_path / "other")[1]))):
+        with pytest.raises(DataError, match=f"{cause}.*`mcti promote --name interrupted --repair`"):
+            promote("interrupted", PARAMS, trust=untrusting)
+    with pytest.raises(DataError, match=cause):
+        promote("interrupted", PARAMS, trust=site, dry_run=True)
+    assert promote("interrupted", PARAMS, trust=site).reason == "version 1 is already the champion"
+    assert len(ledger.read("interrupted")) == 1
+    assert verify("models:/interrupted@champion", site).exit_code == 0
+
+
+def test_an_alias_that_was_moved_manually_is_not_moved_by_the_next_promotion(run, servers_of, site, tmp_path):
+    registered(run, "by-hand", tmp_path)
+    promoted("by-hand", site)
+    with tracking.service() as client:
+        client.delete_registered_model_alias("by-hand", "champion")
+    with pytest.raises(DataError, match="alias champion is not set, in the ledger version 1: it moved meanwhile"):
+        promote("by-hand", PARAMS, trust=site)

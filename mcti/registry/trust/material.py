@@ -180,8 +180,10 @@ class RegisteredVersion(Material):
     def ledger_faults(self) -> list[str] | None:
         """Faults of the ledger of the model, and aliases that differ from it."""
         faults = promotion.find_faults(self.client, self.name, self.ledger_entries)
-        last = self.ledger_entries[-1:]
-        return faults + [fault for entry in last for fault in ledger.alias_faults(entry, self.alias, self.number)]
+        if not self.ledger_entries:
+            return faults
+        head = ledger.head(self.client, self.name)
+        return faults + ledger.alias_faults(self.ledger_entries[-1], self.alias, self.number, head)
 
     @cached_property
     def ledger_entries(self) -> list[LedgerEntry]:

@@ -1,7 +1,7 @@
 """The policy of a site: what a model must prove before it is used (`trust.require`)."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,15 @@ def require_ledger(entries: Sequence[LedgerEntry], params: TrustParams) -> None:
     if result.state == "broken" or params.require == "lineage":
         checks = [verification.Check(subject=verification.LEDGER, state=result.state, note=result.note)]
         raise_unless_verified(checks, f"ledger of {entries[0].model}")
+
+
+def trusts_entry(params: TrustParams) -> Callable[[LedgerEntry], bool]:
+    """Whether a key of the trust file signed an entry; without a file, no entry is trusted.
+
+    Raises DataError when the trust file is invalid.
+    """
+    trust = trust_file.load(params.keys)
+    return lambda entry: ledger_signatures.check(entry, trust).state == "verified"
 
 
 def trusted_approvals(client: Any, version: Any, scratch: Path, params: TrustParams) -> list[ElectronicSignature]:

@@ -80,7 +80,8 @@ def promote(
     UsageError when settings are less strict than params.yaml and no reason is given, or the key cannot be used.
     Untrusted when the version does not satisfy `trust`.
     Rejected, NotEnoughEvidence when a gate rejects or lacks evidence; the message has the numbers.
-    DataError when there is no such model or version, or ledger and aliases disagree.
+    DataError when there is no such model or version, or ledger and aliases disagree; after an interrupted promotion
+    whose entry a key of `trust` signed, the aliases are set to that entry instead.
     OperationalError when the command that signs fails; there is no entry, and no alias was moved.
     s3.Conflict when another promotion was written first.
     """
@@ -94,7 +95,8 @@ def promote(
         tempfile.TemporaryDirectory(prefix="mcti-promote-", ignore_cleanup_errors=True) as scratch,
     ):
         challenger = models.candidate(client, name, version)
-        entries = promotion.verified_entries(client, name)
+        trusted = None if dry_run else policy.trusts_entry(policy_of_site)
+        entries = promotion.verified_entries(client, name, trusted=trusted)
         policy.require_ledger(entries, policy_of_site)
         champion = models.version_by_alias(client, name, models.CHAMPION)
         number = int(challenger.version)
