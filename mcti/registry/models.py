@@ -20,6 +20,12 @@ if TYPE_CHECKING:  # imports torch
 DIGEST, EVALUATION, RUN = "mcti.digest", "mcti.evaluation_md5", "mcti.run_id"
 CONTRACT = "mcti.contract"  # passed | failed | unknown: result of `mcti validate` on the cohort
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
+_ALIAS_HINTS = {
+    CHALLENGER: "run `mcti register` first",
+    CHAMPION: "run `mcti promote` first",
+    PREVIOUS: "no champion was replaced yet",
+}
+"""What to do where no version has an alias."""
 PROMOTION_WAITS = (0.1, 0.4, 1.0)
 """Seconds before an alias that differs from the ledger is read again: a promotion may be moving it."""
 
@@ -130,7 +136,7 @@ def candidate(client: Any, name: str, number: int | None) -> Any:
         return version_by_number(client, name, number)
     challenger = version_by_alias(client, name, CHALLENGER)
     if challenger is None:
-        raise DataError("no version has the alias challenger", f"model {name}", "run `mcti register` first")
+        raise DataError("no version has the alias challenger", f"model {name}", _ALIAS_HINTS[CHALLENGER])
     return challenger
 
 
@@ -172,7 +178,8 @@ def _at(client: Any, address: str, by_alias: Callable[[Any, str, str], Any | Non
     if alias:
         version = by_alias(client, name, alias)
         if version is None:
-            raise DataError(f"no version has the alias {alias}", f"model {name}", "run `mcti promote` first")
+            hint = _ALIAS_HINTS.get(alias, f"the aliases of mcti are {', '.join(_ALIAS_HINTS)}")
+            raise DataError(f"no version has the alias {alias}", f"model {name}", hint)
         number = version.version  # read again below: a version read by its alias lists no aliases
     return version_by_number(client, name, int(number))
 

@@ -8,6 +8,7 @@ import pytest
 
 from mcti.errors import DataError, UsageError
 from mcti.registry import ensemble_files, models, tracking
+from mcti.registry.rest import ApiError
 from tests.registry.factories import Run
 
 
@@ -62,3 +63,20 @@ def test_a_version_without_the_index_of_its_files_is_refused(monkeypatch, tmp_pa
     (bare / ensemble_files.INDEX).unlink()
     with pytest.raises(DataError, match=r"ensemble\.json is missing.*lung-os, version 2"):
         fetch_with(monkeypatch, tmp_path, tmp_path / "model", {models.DIGEST: ensemble[1]})
+
+
+@pytest.mark.parametrize(
+    ("alias", "hint"),
+    [
+        ("challenger", "run `mcti register` first"),
+        ("champion", "run `mcti promote` first"),
+        ("previous", "no champion was replaced yet"),
+        ("staging", "the aliases of mcti are challenger, champion, previous"),
+    ],
+)
+def test_an_alias_that_no_version_has_is_an_error_with_what_to_do(alias, hint):
+    def absent(*_):
+        raise ApiError("no such alias", "RESOURCE_DOES_NOT_EXIST")
+
+    with pytest.raises(DataError, match=f"no version has the alias {alias} in model m: {hint}"):
+        models.unconfirmed_version_at(SimpleNamespace(get_model_version_by_alias=absent), f"models:/m@{alias}")
