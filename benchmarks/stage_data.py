@@ -1,8 +1,10 @@
 """Raw tables and features of a real cohort as files, so that the commands of `mcti` can be run and measured on it."""
 
+import math
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pandas as pd
 
 from benchmarks import study_data
@@ -29,6 +31,7 @@ def write(source: Path, out: Path, name: str = "brca", patients: int = PATIENTS)
     for patient in table["patient_id"]:
         with h5py.File(out / "features" / f"{patient}.h5", "w") as file:
             file["features"] = bags[patient]
+            file["coords"] = _grid(len(bags[patient]))
     (out / "params.yaml").write_text(_settings(name, out), encoding="utf-8")
     return out
 
@@ -44,6 +47,12 @@ def write_new_patients(raw: Path, out: Path, patients: int) -> None:
     genes.assign(patient_id=names.to_numpy()).to_parquet(out / "expression.parquet")
     table.assign(patient_id=names)[["patient_id", "age", "is_female"]].to_csv(out / "clinical.csv", index=False)
     pd.DataFrame({"patient_id": names, "slide_id": names}).to_csv(out / "slides.csv", index=False)
+
+
+def _grid(tiles: int) -> np.ndarray:
+    """Positions (tiles, 2) in a square grid: commit b427cb5 does not read a feature file without them."""
+    rows, columns = np.divmod(np.arange(tiles), math.isqrt(tiles - 1) + 1)
+    return np.stack([columns, rows], 1) * 256
 
 
 def _settings(name: str, out: Path) -> str:
