@@ -1,29 +1,23 @@
 """Half a year of a model in use on real servers: the outcome of each month and its ledger entries."""
 
-import os
+from pathlib import Path
 
 import pytest
 
-from mcti.local import settings, stack
+from mcti.local import stack
 from tests.stack.half_year import MONTHS, NAME, HalfYear
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 
 
 @pytest.fixture(scope="module")
-def months(tmp_path_factory):
-    root, before = tmp_path_factory.mktemp("half a year") / "a project", dict(os.environ)
+def months(running, tmp_path_factory):
+    root = tmp_path_factory.mktemp("half a year") / "a project"
     year = HalfYear.create(root)
-    stack.up(root)
-    try:
-        settings.activate(root, force=True)
-        for run_month in MONTHS:
-            run_month(year)
-        return {month.number: month for month in year.months}
-    finally:
-        stack.down(root)
-        os.environ.clear()
-        os.environ.update(before)
+    stack.join(root, Path(running.folder).parent)  # the environment is restored at the end of the module
+    for run_month in MONTHS:
+        run_month(year)
+    return {month.number: month for month in year.months}
 
 
 def test_month_1_promotes_the_first_champion(months):
