@@ -2,10 +2,11 @@
 
 Run    python -m benchmarks.against REV [train evaluate search predict explain] [--rounds 2] [--patients 561]
 Reads  ../shared/data/tcga (--data): the cohort BRCA as benchmarks/tcga_study.py reads it
-REV is checked out as a git worktree, the peer. Each command runs as peer, current, peer, current. CPU is user and
-system time of the process and its workers (on a busy machine wall time depends on the other programs). Prints the
-seconds of each run, the ratio peer / current of the sums with the least and largest ratio of a round, and whether the
-outputs have the same bytes. Bytecode of both is compiled before the first measured run.
+REV is checked out as a git worktree, the peer. Each of the two makes its own project (cohort, folds, models) from the
+same tables and features, since neither needs to read the files of the other. Each command runs as peer, current, peer,
+current. CPU is user and system time of the process and its workers (on a busy machine wall time depends on the other
+programs). Prints the seconds of each run, the ratio peer / current of the sums with the least and largest ratio of a
+round, and whether the outputs have the same bytes. Bytecode of both is compiled before the first measured run.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,13 +25,14 @@ from mcti.storage import tree_md5
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "tcga"
-SHARED = ("--cohort", "cohort", "--features", "raw/features", "--params", "raw/params.yaml")
+PARAMS = ("--params", "../raw/params.yaml")
+SHARED = ("--cohort", "cohort", "--features", "../raw/features", *PARAMS)
 MEASUREMENTS: dict[str, tuple[str, ...]] = {
     "train": ("train", *SHARED, "--folds", "folds.csv", "--set", "train.workers=1"),
     "evaluate": ("evaluate", *SHARED, "--folds", "folds.csv", "--models", "models"),
     "search": ("search", *SHARED, "--folds", "folds.csv", "--set", "train.workers=1", "--set", "search.trials=8"),
-    "predict": ("predict", "--model", "models", "--new-patients", "new", "--set", "predict.workers=1"),
-    "explain": ("explain", "--model", "models", "--new-patients", "few"),
+    "predict": ("predict", "--model", "models", "--new-patients", "../new", "--set", "predict.workers=1"),
+    "explain": ("explain", "--model", "models", "--new-patients", "../few"),
 }
 """Name -> the command without its `--out`."""
 
@@ -59,30 +62,32 @@ def run(checkout: Path, folder: Path, arguments: tuple[str, ...]) -> Cost:
     return Cost(used.ru_utime + used.ru_stime, time.perf_counter() - started)
 
 
-def prepare(folder: Path, data: Path, patients: int, names: list[str]) -> None:
-    """The inputs of the measured commands, made by this checkout."""
+def prepare(sides: Mapping[str, Path], folder: Path, data: Path, patients: int, names: list[str]) -> None:
+    """The inputs of the measured commands: the same tables, and in folder/SIDE the project of each checkout."""
     stage_data.write(data, folder / "raw", patients=patients)
-    run(ROOT, folder, ("ingest", "--params", "raw/params.yaml", "--out", "cohort"))
-    run(ROOT, folder, ("split", "--params", "raw/params.yaml", "--cohort", "cohort", "--out", "folds.csv"))
-    if {"evaluate", "predict", "explain"} & set(names):
-        run(ROOT, folder, (*MEASUREMENTS["train"], "--out", "models"))
     for name, count in (("new", 200), ("few", 12)):
         stage_data.write_new_patients(folder / "raw", folder / name, count)
+    for side, checkout in sides.items():
+        project = folder / side
+        project.mkdir()
+        run(checkout, project, ("ingest", *PARAMS, "--out", "cohort"))
+        run(checkout, project, ("split", *PARAMS, "--cohort", "cohort", "--out", "folds.csv"))
+        if {"evaluate", "predict", "explain"} & set(names):
+            run(checkout, project, (*MEASUREMENTS["train"], "--out", "models"))
 
 
-def compare(peer: Path, folder: Path, name: str, rounds: int) -> None:
+def compare(sides: Mapping[str, Path], folder: Path, name: str, rounds: int) -> None:
     """Measure one command and print its line."""
-    sides = {"peer": peer, "current": ROOT}
     costs: dict[str, list[Cost]] = {side: [] for side in sides}
     digests: dict[str, str] = {}
-    for checkout in sides.values():  # compiles the bytecode of the step
-        run(checkout, folder, (*MEASUREMENTS[name], "--out", f"out/{name}-warm", "--dry-run"))
+    for side, checkout in sides.items():  # compiles the bytecode of the step
+        run(checkout, folder / side, (*MEASUREMENTS[name], "--out", f"out/{name}-warm", "--dry-run"))
     for number in range(rounds):
         for side, checkout in sides.items():
-            out = f"out/{name}/{side}-{number}/result" + (".csv" if name == "predict" else "")
-            (folder / out).parent.mkdir(parents=True)
-            costs[side].append(run(checkout, folder, (*MEASUREMENTS[name], "--out", out)))
-            written = folder / out
+            out = f"out/{name}/{number}/result" + (".csv" if name == "predict" else "")
+            written = folder / side / out
+            written.parent.mkdir(parents=True)
+            costs[side].append(run(checkout, folder / side, (*MEASUREMENTS[name], "--out", out)))
             digests[side] = hashlib.md5(written.read_bytes()).hexdigest() if written.is_file() else tree_md5(written)
     for unit in ("cpu", "wall"):
         old, new = ([getattr(cost, unit) for cost in costs[side]] for side in ("peer", "current"))
@@ -111,10 +116,11 @@ def main() -> int:
         peer, folder = Path(scratch, "peer"), Path(scratch, "work")
         folder.mkdir()
         subprocess.run(["git", "-C", ROOT, "worktree", "add", "--detach", "--quiet", peer, options.rev], check=True)
+        sides = {"peer": peer, "current": ROOT}
         try:
-            prepare(folder, options.data, options.patients, names)
+            prepare(sides, folder, options.data, options.patients, names)
             for name in names:
-                compare(peer, folder, name, options.rounds)
+                compare(sides, folder, name, options.rounds)
         finally:
             subprocess.run(["git", "-C", ROOT, "worktree", "remove", "--force", peer], check=True)
     return 0

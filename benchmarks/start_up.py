@@ -36,6 +36,18 @@ CODE = {
     "r.end('run-1', '', 'SUCCEEDED', Path('outcome.json'))",
 }
 IN_TASK = ("exit task of a pipeline run",)
+TASKS = ("ingest", "train", "evaluate", "register", "promote")
+"""Pipeline tasks whose start is measured: the executor of Kubeflow Pipelines and the imports of the component, until
+the step is called. Modules that the step imports when it runs are not included."""
+TASK_CODE = """
+import ast, importlib.util, pathlib, mcti, kfp.dsl.executor_main
+package = importlib.util.find_spec("mcti.components") or importlib.util.find_spec("components")
+file = pathlib.Path(package.origin).with_name("{name}.py")
+function = next(node for node in ast.parse(file.read_text()).body if isinstance(node, ast.FunctionDef))
+imports = [node for node in function.body if isinstance(node, ast.Import | ast.ImportFrom)]
+exec(compile(ast.Module(imports, []), str(file), "exec"))
+"""
+CODE |= {f"start of the task {name}": TASK_CODE.format(name=name) for name in TASKS}
 
 
 def main() -> None:
@@ -58,9 +70,9 @@ def main() -> None:
 
 
 def extract(rev: str, out: Path) -> None:
-    """The packages of commit `rev`."""
+    """The files of commit `rev`."""
     out.mkdir()
-    archive = subprocess.run(["git", "archive", rev, "mcti"], cwd=ROOT, capture_output=True, check=True).stdout
+    archive = subprocess.run(["git", "archive", rev], cwd=ROOT, capture_output=True, check=True).stdout
     subprocess.run(["tar", "x", "-C", str(out)], input=archive, check=True)
 
 

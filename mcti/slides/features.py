@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -147,14 +148,19 @@ def read_key(path: Path) -> str:
 class FeatureFile:
     """An open feature file (`open_file`). Each call reads only what it returns."""
 
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self.tiles, self.width = (int(size) for size in file["features"].shape)
+    def __init__(self, file: Any, table: Any) -> None:
+        self._file, self._table = file, table
+        self.tiles, self.width = (int(size) for size in table.shape)
 
-    @property
+    @cached_property
     def attributes(self) -> dict[str, Any]:
         """The attributes of the file as Python values (numbers, texts, arrays)."""
         return hdf5.plain_attributes(self._file)
+
+    @cached_property
+    def _coords(self) -> Any:
+        """The dataset `coords`; None in a file without it. Opening a dataset takes longer than reading a small one."""
+        return self._file.get("coords")
 
     @property
     def level(self) -> str:
@@ -165,18 +171,18 @@ class FeatureFile:
     @property
     def grid(self) -> dict[str, Any]:
         """The attributes of `coords` as Python values; empty in a file without coords."""
-        return hdf5.plain_attributes(self._file["coords"]) if "coords" in self._file else {}
+        return {} if self._coords is None else hdf5.plain_attributes(self._coords)
 
     def features(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Features (n, D) of the rows from `start` to `stop`; all rows by default."""
-        rows: NDArray[Any] = self._file["features"][start:stop]
+        rows: NDArray[Any] = self._table[start:stop]
         return rows
 
     def coords(self) -> NDArray[np.int64] | None:
         """Level-0 pixels (N, 2) of each tile's top-left corner; None when the file has no row for each tile."""
-        if "coords" not in self._file or self._file["coords"].shape != (self.tiles, 2):
+        if self._coords is None or self._coords.shape != (self.tiles, 2):
             return None
-        return np.asarray(self._file["coords"][:], np.int64)
+        return np.asarray(self._coords[:], np.int64)
 
     def tissue_fraction(self) -> NDArray[np.float32] | None:
         """Share of tissue (N,) in each tile; None when the file has no value for each tile."""
@@ -208,10 +214,11 @@ def open_file(location: Location) -> Iterator[FeatureFile]:
     with storage.local_copy(location) as path:
         try:
             with h5py.File(path, "r") as file:
-                if "features" not in file or file["features"].ndim != 2:
+                table = file.get("features")
+                if getattr(table, "ndim", 0) != 2:
                     what = "no table `features` with one row per tile"
                     raise DataError(what, str(location), "extract the slide again")
-                yield FeatureFile(file)
+                yield FeatureFile(file, table)
         except _READ_ERRORS as error:
             raise DataError(f"not a feature file ({error})", str(location), "run mcti extract again") from error
 
@@ -231,7 +238,7 @@ def read_slide(location: Location) -> SlideFeatures:
     Raises DataError when the file is missing or broken.
     """
     with open_file(location) as file:
-        attributes, grid = file.attributes, file.grid
+        attributes, grid = dict(file.attributes), file.grid
         if "patch_size" in grid and "target_mpp" in attributes:
             attributes.setdefault(PATCH_SIZE, grid["patch_size"])
         values = {name: attributes[name] for name in PROVENANCE if name in attributes}
