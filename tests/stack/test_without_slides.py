@@ -27,7 +27,7 @@ TUTORIAL, HOW_TO = ROOT / "docs" / "tutorial", ROOT / "docs" / "how-to"
 SETTINGS = {
     "validate": {"min_events": 5, "min_patients": 10},
     "split": {"folds": 2, "inner_folds": 2},
-    "search": {"trials": TRIALS, "epochs": 1, "nested": True, "parallel_trials": TRIALS, "experiment": NAME},
+    "search": {"trials": TRIALS, "epochs": 1, "nested": True, "parallel_trials": 1, "experiment": NAME},
     "train": {"preset": "tiny", "epochs": EPOCHS, "patience": 5, "bins": {"count": 2}, "workers": 1},
     "evaluate": {
         "bootstrap": 100, "baselines": ["cox_clinical", "cox_slides"], "primary_baseline": "cox_clinical",
