@@ -7,11 +7,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from mcti.model import patient_batches
 from mcti.model.categories import CovariateValue
 from mcti.model.members import can_be_stacked, stack
 from mcti.model.network import MCTI
-from mcti.model.patient_batches import Begun
 from mcti.model.trained import TrainedModel, single_thread
 
 
@@ -36,6 +34,7 @@ class StackedModels:
         """The network in float64, for attributions."""
         return copy.deepcopy(self.net).double()
 
+    @single_thread()
     def predict(
         self,
         patches: Tensor | None,
@@ -44,28 +43,12 @@ class StackedModels:
         covariates: Mapping[str, CovariateValue] | None = None,
     ) -> dict[str, dict[str, float]]:
         """`TrainedModel.predict` of each model, {name: {risk, S_<months>…}}; arguments and errors as there."""
-        return self.finish([self.begin(patches, genes, covariates)], horizons_months)[0]
-
-    @single_thread()
-    def begin(
-        self, patches: Tensor | None, genes: Tensor | None, covariates: Mapping[str, CovariateValue] | None = None
-    ) -> Begun:
-        """The part of `predict` before the U-Net, for `finish`; arguments and errors as in `predict`."""
         with torch.inference_mode():
-            return patient_batches.begin(self.net, self.inputs(patches, genes, covariates))
-
-    @single_thread()
-    def finish(self, begun: Sequence[Begun], horizons_months: Sequence[float]) -> list[dict[str, dict[str, float]]]:
-        """The predictions of patients that `begin` has begun, with the bits of `predict`; arguments as there."""
-        with torch.inference_mode():
-            outputs = patient_batches.finish(self.net, begun)
-        return [
-            {
-                name: model.row(output.survival[row : row + 1], output.risk[row : row + 1], horizons_months)
-                for row, (name, model) in enumerate(self.models.items())
-            }
-            for output in outputs
-        ]
+            output = self.net(**self.inputs(patches, genes, covariates))
+        return {
+            name: model.row(output.survival[row : row + 1], output.risk[row : row + 1], horizons_months)
+            for row, (name, model) in enumerate(self.models.items())
+        }
 
     def inputs(
         self, patches: Tensor | None, genes: Tensor | None, covariates: Mapping[str, CovariateValue] | None

@@ -73,24 +73,6 @@ class Tokens:
     gene_plan: Tensor
 
 
-@dataclass
-class Start:
-    """What the network has computed of a batch before the U-Net.
-
-    tokens       joint tokens;  mined: pathology branch;  gene_tokens (b, T, D), groups (b, T, G) or None
-    covariates   (b, V + C) as `read_covariates` returns them, None without covariates
-    cox_scores   (b,) of the Cox branch, None without one;  dtype: of the logits
-    """
-
-    tokens: Tokens
-    mined: PathologyOutput
-    gene_tokens: Tensor
-    groups: Tensor | None
-    covariates: Tensor | None
-    cox_scores: Tensor | None
-    dtype: torch.dtype
-
-
 class MCTI(nn.Module):
     """Multimodal cross-task interaction (Jiang et al., MICCAI 2024), batched over patients and task streams."""
 
@@ -128,21 +110,6 @@ class MCTI(nn.Module):
         Raises DataError, before any arithmetic, as `check_inputs`, and for covariates or absent modalities that
                          the model does not support
         """
-        start = self.begin(patches, mask, genes, slides_present, genes_present, covariates)
-        trace: list[Coupling] | None = [] if couplings else None
-        streams, norms = self.unet(*self.streams(start.tokens), trace)
-        return self.finish(start, streams, norms, trace)
-
-    def begin(
-        self,
-        patches: Tensor,
-        mask: Tensor,
-        genes: Tensor,
-        slides_present: Tensor | None = None,
-        genes_present: Tensor | None = None,
-        covariates: Tensor | None = None,
-    ) -> Start:
-        """The part of `forward` before the U-Net; arguments and errors as there."""
         check_inputs(self.config, patches, mask, genes, slides_present=slides_present, genes_present=genes_present)
         check_covariates(self.config, covariates, len(patches))
         weight_dtype = self.task_tokens.dtype
@@ -156,35 +123,29 @@ class MCTI(nn.Module):
         clinical, read = None, None
         if self.clinical is not None and covariates is not None:
             clinical, read = self.clinical(to_compute_dtype(covariates, weight_dtype))
-        scores = None
+        tokens = self.join(mined, gene_tokens, clinical)
+        trace: list[Coupling] | None = [] if couplings else None
+        streams, norms = self.unet(*self.streams(tokens), trace)
+        dtype = torch.promote_types(values.dtype, torch.float32)  # logits are never half
+        means = mean_token(streams, self._mask(tokens))
+        logits = self.survival_head(means[SURV], mined, gene_tokens, read).to(dtype)
         if self.cox_branch is not None:
             scores = self.cox_branch.scores(patches, mask, genes, covariates, slides_present, genes_present)
-        dtype = torch.promote_types(values.dtype, torch.float32)  # logits are never half
-        return Start(self.join(mined, gene_tokens, clinical), mined, gene_tokens, groups, read, scores, dtype)
-
-    def finish(
-        self, start: Start, streams: Tensor, norms: dict[str, Tensor], trace: list[Coupling] | None = None
-    ) -> Prediction:
-        """The part of `forward` after the U-Net: streams (2, b, n, D), norms and trace are its output."""
-        mined, gene_tokens = start.mined, start.gene_tokens
-        means = mean_token(streams, self._mask(start.tokens))
-        logits = self.survival_head(means[SURV], mined, gene_tokens, start.covariates).to(start.dtype)
-        if self.cox_branch is not None:
-            logits = self.cox_branch(logits, start.cox_scores)
+            logits = self.cox_branch(logits, scores)
         hazard, survival = hazard_and_survival(logits, self.config.head)
         return Prediction(
             hazard_logits=logits,
             hazard=hazard,
             survival=survival,
             risk=-survival.sum(1),
-            subtype_logits=self._subtype(means[CLS], mined, gene_tokens, start.covariates).to(start.dtype),
-            instance_logits=self._for_subtype_task(mined.instance_logits).to(start.dtype),
+            subtype_logits=self._subtype(means[CLS], mined, gene_tokens, read).to(dtype),
+            instance_logits=self._for_subtype_task(mined.instance_logits).to(dtype),
             critical=mined.critical,
             critical_scores=mined.scores,
             critical_logits=self._for_subtype_task(mined.critical_logits),
             critical_mass=mined.mass,
-            gene_plan=start.tokens.gene_plan,
-            gene_groups=None if start.groups is None else self.axes.by_gene(start.groups),
+            gene_plan=tokens.gene_plan,
+            gene_groups=None if groups is None else self.axes.by_gene(groups),
             norms=norms,
             couplings=trace,
         )

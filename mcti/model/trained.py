@@ -14,13 +14,11 @@ import torch
 from torch import Tensor
 
 from mcti.errors import DataError, did_you_mean
-from mcti.model import patient_batches
 from mcti.model.categories import ClinicalInput, CovariateValue, encoded_row, input_names
 from mcti.model.comparators import Comparator, build
 from mcti.model.competing_hazard import CompetingHazard
 from mcti.model.hazards import hazard_and_survival, survival_at
 from mcti.model.network import MCTI, Prediction
-from mcti.model.patient_batches import Begun
 from mcti.model.presets import ModelConfig
 from mcti.model.transport.plan import finite
 from mcti.storage import to_json
@@ -201,8 +199,8 @@ def _weights_hint(expected: set[str], stored: set[str]) -> str:
 class TrainedModel:
     """Network and fitted scales; `predict` returns the risk and survival curve of one patient.
 
-    The same weights, patient and processor type give the same bits in every process: unpadded, one thread, float32 on
-    the CPU, independent of the load of the machine and of other patients (mcti/model/patient_batches.py).
+    The same weights, patient and processor type give the same bits in every process: one patient at a time, unpadded,
+    one thread, float32 on the CPU, independent of the load of the machine and the size of the request.
     """
 
     def __init__(self, net: MCTI | Comparator, config: ModelConfig, fitted: Fitted) -> None:
@@ -260,32 +258,12 @@ class TrainedModel:
         Raises DataError when a bag or vector has the wrong width, a bag is empty or has a NaN feature, a modality is
                          missing that the model needs, or a covariate of the model is absent
         """
-        return self.finish([self.begin(patches, genes, covariates)], horizons_months, subtypes=subtypes)[0]
-
-    @single_thread()
-    def begin(
-        self, patches: Tensor | None, genes: Tensor | None, covariates: Mapping[str, CovariateValue] | None = None
-    ) -> Begun:
-        """The part of `predict` before the U-Net, for `finish`; arguments and errors as in `predict`."""
-        inputs = self.inputs(patches, genes, covariates)
-        with torch.inference_mode():
-            return patient_batches.begin(self.net, inputs)
-
-    @single_thread()
-    def finish(
-        self, begun: Sequence[Begun], horizons_months: Sequence[float], *, subtypes: bool = False
-    ) -> list[dict[str, float]]:
-        """The predictions of patients that `begin` has begun, with the bits of `predict`; arguments as there."""
-        with torch.inference_mode():
-            outputs = patient_batches.finish(self.net, begun)
-        rows = []
-        for output in outputs:
-            row = self.row(output.survival, output.risk, horizons_months)
-            if subtypes:
-                shares = output.subtype_logits[0].double().softmax(0).tolist()
-                row |= {subtype_column(name): share for name, share in zip(self.config.classes, shares, strict=True)}
-            rows.append(row)
-        return rows
+        output = self.output(patches, genes, covariates)
+        row = self.row(output.survival, output.risk, horizons_months)
+        if subtypes:
+            shares = output.subtype_logits[0].double().softmax(0).tolist()
+            row |= {subtype_column(name): share for name, share in zip(self.config.classes, shares, strict=True)}
+        return row
 
     def predict_cox_part(
         self,

@@ -21,7 +21,6 @@ from mcti.model.categories import CovariateValue
 from mcti.model.clinical import check_ranges
 from mcti.model.compatibility import feature_difference
 from mcti.model.member_predictions import StackedModels
-from mcti.model.patient_batches import Begun
 from mcti.model.reference_profile import ReferenceProfile, mean_patch
 from mcti.model.trained import TrainedModel, single_thread
 from mcti.params.data import MAX_MISSING_GENES
@@ -52,21 +51,6 @@ class MissingGenesWarning(UserWarning):
 
 class UnseenLevelWarning(UserWarning):
     """A level of a categorical covariate did not occur in training; it counts as missing."""
-
-
-@dataclass(frozen=True)
-class BegunPatient:
-    """A patient whose prediction `Ensemble.begin` has begun.
-
-    names  members that predict;  begun: of each network, before the U-Net;  others: columns of `Ensemble.predict`
-    """
-
-    patient_id: str
-    names: tuple[str, ...]
-    begun: tuple[Begun, ...]
-    ood_score: float | None
-    missing: str
-    unknown_genes: int
 
 
 @dataclass(frozen=True)
@@ -152,6 +136,7 @@ class Ensemble:
             what = f"the features have {name} {actual}, those of the training had {expected}"
             raise DataError(what, where, "use features that were made with the settings of the training")
 
+    @single_thread()
     def predict(
         self,
         patient_id: str,
@@ -185,56 +170,21 @@ class Ensemble:
         DataError when too many genes or a required input are missing, when a bag has the wrong width,
         or when a covariate is outside the range of the contract (age 0 to 120).
         """
-        return self.finish([self.begin(patient_id, patches, genes, covariates)], horizons_months, risk_groups)[0]
-
-    @single_thread()
-    def begin(
-        self,
-        patient_id: str,
-        patches: Tensor | None,
-        genes: Mapping[str, float | None] | None,
-        covariates: Mapping[str, CovariateValue] | None = None,
-    ) -> BegunPatient:
-        """The part of `predict` before the U-Net, for `finish`; arguments and errors as in `predict`."""
         vector = self._measured_genes(patient_id, genes)
-        names = self.eligible_members(patient_id)
-        return BegunPatient(
-            patient_id,
-            names,
-            self._begin(names, patches, vector, covariates),
-            ood_score=self._ood_score(names, patches, vector, covariates),
-            missing="+".join(self._missing_inputs(patches, vector, covariates)),
-            unknown_genes=len((genes or {}).keys() - self._gene_set),
-        )
-
-    @single_thread()
-    def finish(
-        self, patients: Sequence[BegunPatient], horizons_months: Sequence[float] | None = None, risk_groups: int = 2
-    ) -> list[dict[str, Any]]:
-        """The rows of `predict` of patients that `begin` has begun, with the same bits as for each alone."""
-        rows: dict[int, dict[str, Any]] = {}
-        for names in dict.fromkeys(patient.names for patient in patients):
-            positions = [row for row, patient in enumerate(patients) if patient.names == names]
-            begun = [patients[row].begun for row in positions]
-            for row, predictions in zip(positions, self._finish(names, begun, horizons_months), strict=True):
-                rows[row] = self._row(patients[row], predictions, risk_groups)
-        return [rows[row] for row in range(len(patients))]
-
-    def _row(
-        self, patient: BegunPatient, predictions: Mapping[str, Mapping[str, float]], risk_groups: int
-    ) -> dict[str, Any]:
-        averages, score = _average(list(predictions.values())), patient.ood_score
+        predictions = self._member_predictions(patient_id, patches, vector, horizons_months, covariates)
+        averages = _average(list(predictions.values()))
+        score = self._ood_score(predictions, patches, vector, covariates)
         risks = {name: row["risk"] for name, row in predictions.items()}
-        single = bool(self.default_members) or self.is_development_patient(patient.patient_id)
+        single = bool(self.default_members) or self.is_development_patient(patient_id)
         return {
-            "patient_id": patient.patient_id,
+            "patient_id": patient_id,
             "risk": averages.pop("risk"),
             "risk_group": self._risk_scale.group(risks, risk_groups),
             **averages,
             "ood_score": score,
             "out_of_distribution": None if score is None else score > 1,
-            "missing": patient.missing,
-            "unknown_genes": patient.unknown_genes,
+            "missing": "+".join(self._missing_inputs(patches, vector, covariates)),
+            "unknown_genes": len((genes or {}).keys() - self._gene_set),
             "beyond_followup": "+".join(self._beyond_follow_up(predictions)),
             "model": "+".join(predictions) if single else ALL_MEMBERS,
             "digest": self.digest[:12],
@@ -252,8 +202,8 @@ class Ensemble:
 
         Raises DataError as `predict` does.
         """
-        vector, names = self._measured_genes(patient_id, genes), self.eligible_members(patient_id)
-        return self._finish(names, [self._begin(names, patches, vector, covariates)], horizons_months)[0]
+        vector = self._measured_genes(patient_id, genes)
+        return self._member_predictions(patient_id, patches, vector, horizons_months, covariates)
 
     def is_development_patient(self, patient_id: str) -> bool:
         """Whether the patient belongs to the development cohort."""
@@ -298,31 +248,22 @@ class Ensemble:
     def _gene_set(self) -> frozenset[str]:
         return frozenset(self.genes)
 
-    def _begin(
+    def _member_predictions(
         self,
-        names: tuple[str, ...],
+        patient_id: str,
         patches: Tensor | None,
         vector: Tensor | None,
+        horizons_months: Sequence[float] | None,
         covariates: Mapping[str, CovariateValue] | None,
-    ) -> tuple[Begun, ...]:
-        """A patient before the U-Net, by these members: one value where they are one network, else one of each."""
+    ) -> dict[str, dict[str, float]]:
         check_ranges(covariates or {}, self.covariates)
         self.warn_of_unseen_levels(covariates or {})
-        stacked = self.stacked(names)
-        models = [self.members[name] for name in names] if stacked is None else [stacked]
-        return tuple(model.begin(patches, vector, covariates) for model in models)
-
-    def _finish(
-        self, names: tuple[str, ...], begun: Sequence[tuple[Begun, ...]], horizons_months: Sequence[float] | None
-    ) -> list[dict[str, dict[str, float]]]:
-        """{member: {risk, S_<months>…}} of each patient that `_begin` has begun with these members."""
         horizons = self.horizons_months if horizons_months is None else tuple(horizons_months)
+        names = self.eligible_members(patient_id)
         stacked = self.stacked(names)
         if stacked is not None:
-            return stacked.finish([one for (one,) in begun], horizons)
-        columns = zip(*begun, strict=True)
-        by_member = [self.members[name].finish(one, horizons) for name, one in zip(names, columns, strict=True)]
-        return [dict(zip(names, rows, strict=True)) for rows in zip(*by_member, strict=True)]
+            return stacked.predict(patches, vector, horizons, covariates)
+        return {name: self.members[name].predict(patches, vector, horizons, covariates) for name in names}
 
     def stacked(self, names: tuple[str, ...]) -> StackedModels | None:
         """These members as one network; None for a single member, and where they cannot be one."""
@@ -364,18 +305,18 @@ class Ensemble:
 
     def _ood_score(
         self,
-        names: Sequence[str],
+        predictions: Mapping[str, object],
         patches: Tensor | None,
         vector: Tensor | None,
         covariates: Mapping[str, CovariateValue] | None,
     ) -> float | None:
-        """Mean out-of-distribution score over these members; None where none is defined."""
+        """Mean out-of-distribution score over the members that predicted; None where none is defined."""
         patch = mean_patch(patches)
         scores = [
             self.reference_profiles[name].ood_score(
                 patch, vector, self.members[name].fitted, covariates, self.members[name].config.clinical_inputs
             )
-            for name in names
+            for name in predictions
             if name in self.reference_profiles
         ]
         defined = [score for score in scores if score is not None]

@@ -13,7 +13,6 @@ import safetensors.torch
 from mcti import storage
 from mcti.dataset.bags import PatientBag
 from mcti.errors import DataError, MctiError
-from mcti.model.patient_batches import Begun
 from mcti.model.reference_profile import ReferenceProfile
 from mcti.model.trained import TrainedModel
 from mcti.params import TrainParams
@@ -24,8 +23,6 @@ from mcti.training.loop import Outcome
 _CURVES = ("loss", "survival", "subtype", "instance", "c_index", "learning_rate")
 _VALIDATION = ("validation", "validation_c_index")
 """Columns of history.csv after the epoch: of the training part, and of the validation part of early stopping."""
-_PATIENTS = 32
-"""Patients whose prediction is begun before the first of them is finished; limits the memory."""
 REFERENCE_PATIENTS = 200
 """Training patients who are predicted for the scale of the risks (mcti/model/reference_profile.py)."""
 
@@ -44,24 +41,19 @@ class FoldSummary:
 def predict(
     model: TrainedModel, bags: Sequence[PatientBag], horizons: Sequence[float], *, subtypes: bool = False
 ) -> list[dict[str, float]]:
-    """Risk and S(t) of each patient, with the bits of a prediction alone (mcti/model/patient_batches.py).
+    """Risk and S(t) of each patient, one at a time (mcti/model/trained.py).
 
     horizons  months t of S(t);  subtypes: with the probability of each subtype
 
     Raises DataError when the bag of a patient does not fit the model, naming the patient.
     """
     rows = []
-    for start in range(0, len(bags), _PATIENTS):
-        begun = [_begin(model, bag) for bag in bags[start : start + _PATIENTS]]
-        rows += model.finish(begun, horizons, subtypes=subtypes)
+    for bag in bags:
+        try:
+            rows.append(model.predict(bag.patches, bag.genes, horizons, bag.clinical, subtypes=subtypes))
+        except MctiError as error:
+            raise error.with_patient(bag.patient_id) from error
     return rows
-
-
-def _begin(model: TrainedModel, bag: PatientBag) -> Begun:
-    try:
-        return model.begin(bag.patches, bag.genes, bag.clinical)
-    except MctiError as error:
-        raise error.with_patient(bag.patient_id) from error
 
 
 def predict_regimes(model: TrainedModel, bags: Sequence[PatientBag], horizons: Sequence[float]) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from mcti.model.trained import single_thread
 from mcti.params import PredictParams, TrustParams
 from mcti.progress import Progress
 from mcti.registry import ensemble_files
-from mcti.registry.ensemble import CALCULATION, BegunPatient, Ensemble
+from mcti.registry.ensemble import CALCULATION, Ensemble
 from mcti.registry.trust import policy
 from mcti.steps.patient_selection import Selection
 from mcti.steps.predict import patient_pages, table_file
@@ -184,30 +184,16 @@ def _predict_all(
 @single_thread()
 def _run_job(job: PredictionJob, channel: Channel) -> list[dict[str, Any] | Refused]:
     loaded, source = _load_model(job.model), _load_tables(job.source)
-    begun: list[BegunPatient | Refused] = []
+    rows: list[dict[str, Any] | Refused] = []
     for done, patient in enumerate(job.patients, start=1):
         try:
-            begun.append(_begin(loaded, source.load((patient,)), patient))
+            rows.append(_predict_one(loaded, source.load((patient,)), patient, job.risk_groups))
         except DataError as error:
-            begun.append(_refused(patient, error))
+            # Redacted here: the ids were registered in the worker, which read the tables.
+            redacted = DataError(*map(redaction.text, (error.what, error.where, error.hint)))
+            rows.append(Refused(patient, redacted))
         channel.progress(done, len(job.patients), "patients")
-    finished = iter(_finish(loaded, [one for one in begun if not isinstance(one, Refused)], job.risk_groups))
-    return [one if isinstance(one, Refused) else next(finished) for one in begun]
-
-
-def _finish(loaded: Ensemble, begun: Sequence[BegunPatient], groups: int) -> list[dict[str, Any] | Refused]:
-    """The rows of these patients; an error ends the pass of all of them, and they are then predicted one by one."""
-    try:
-        return list(loaded.finish(begun, risk_groups=groups))
-    except DataError as error:
-        if len(begun) == 1:
-            return [_refused(begun[0].patient_id, error.with_patient(begun[0].patient_id))]
-        return [row for one in begun for row in _finish(loaded, [one], groups)]
-
-
-def _refused(patient: str, error: DataError) -> Refused:
-    # Redacted here: the ids were registered in the worker, which read the tables.
-    return Refused(patient, DataError(*map(redaction.text, (error.what, error.where, error.hint))))
+    return rows
 
 
 @lru_cache(maxsize=1)
@@ -227,11 +213,12 @@ def _load_tables(source: PatientSource) -> CohortTables | new_patient_folder.New
     return CohortTables.read(source.folder, source.features, expression_file=expression)
 
 
-def _begin(loaded: Ensemble, data: Dataset, patient: str) -> BegunPatient:
+def _predict_one(loaded: Ensemble, data: Dataset, patient: str, groups: int) -> dict[str, Any]:
     bag = data.bags[patient]
     try:
         loaded.check_features(data.provenance, "the patient's bag")
-        return loaded.begin(bag.patient_id, bag.patches, expression_by_gene(bag, data.genes), bag.clinical)
+        expression = expression_by_gene(bag, data.genes)
+        return loaded.predict(bag.patient_id, bag.patches, expression, covariates=bag.clinical, risk_groups=groups)
     except MctiError as error:
         raise error.with_patient(patient) from error
 

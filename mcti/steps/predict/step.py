@@ -67,7 +67,7 @@ def predict(  # noqa: PLR0913  (a step: inputs, params, out, options)
     trust: TrustParams | None = None,
     progress: Progress = lambda *_: None,
 ) -> PredictResult:
-    """Predict patients in several processes of one thread: the same bits in a batch and alone.
+    """Predict patients one at a time on one thread, in several processes: the same bits in a batch and alone.
 
     trust   what the model must prove; None: the policy in the environment of a pipeline's task
 
