@@ -61,7 +61,7 @@ def test_six_patients_are_learned_by_heart(name):
     net = peer(name, dropout=0.0, gene_dropout=0.0)
     patches, mask, genes = batch([5, 9, 2, 7, 4, 6])
     bins, event = torch.tensor([0, 1, 2, 3, 0, 2]), torch.tensor([True, True, True, True, False, True])
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
     first = None
     for _ in range(120):
         optimizer.zero_grad()
