@@ -77,6 +77,7 @@ def _login(program_side: int) -> None:
     """Make the pseudo-terminal the controlling terminal of a new session."""
     import fcntl
 
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell starts its background jobs with this signal ignored
     os.setsid()
     fcntl.ioctl(program_side, termios.TIOCSCTTY, 0)
 
