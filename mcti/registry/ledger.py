@@ -152,7 +152,8 @@ def alias_faults(entry: LedgerEntry, alias: str, number: int | None, head: str |
     if alias not in expected or expected[alias] == number:
         return []
     cause = cause_of_difference(entry, head)
-    return [f"alias {alias} was {_named(number)}, in the ledger {_named(expected[alias])}: {cause}"]
+    states = f"{version_name(number)}, in the ledger {version_name(expected[alias])}"
+    return [f"alias {alias} was {states}: {cause}"]
 
 
 def cause_of_difference(last: LedgerEntry, head: str | None) -> str:
@@ -248,7 +249,8 @@ def _is_earlier(entries: list[LedgerEntry], head: str) -> bool:
     return any(str(entry.number) == number and entry.hash == stored for entry in entries)
 
 
-def _named(version: int | None) -> str:
+def version_name(version: int | None) -> str:
+    """The version of an alias in a message; None: it has none."""
     return "not set" if version is None else f"version {version}"
 
 

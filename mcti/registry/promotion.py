@@ -149,11 +149,13 @@ def find_faults(
     faults = chain_faults(client, name, entries, anchors)
     deleted = _deleted(client, name, entries)
     faults += [f"{_DELETED} {number}, {alias} in the ledger, was deleted manually" for alias, number in deleted.items()]
-    expected, head = dict(Aliases.of_last(entries).items()), ledger.head(client, name)
+    expected = dict(Aliases.of_last(entries).items())
     for alias, actual in Aliases.read(client, name).items():
         if actual != expected[alias] and alias not in deleted:
+            head = ledger.head(client, name)
             cause = ledger.cause_of_difference(entries[-1], head) if entries else "it was set manually"
-            faults.append(f"alias {alias} is {_named(actual)}, in the ledger {_named(expected[alias])}: {cause}")
+            states = f"{ledger.version_name(actual)}, in the ledger {ledger.version_name(expected[alias])}"
+            faults.append(f"alias {alias} is {states}: {cause}")
     return faults
 
 
@@ -248,10 +250,6 @@ def _apply(client: Any, entry: LedgerEntry) -> None:
 def _refuse(name: str, faults: list[str]) -> None:
     if faults:
         raise DataError(faults[0], f"ledger of {name}", ledger.repair_hint(name))
-
-
-def _named(version: int | None) -> str:
-    return "not set" if version is None else f"version {version}"
 
 
 def _deleted(client: Any, name: str, entries: list[LedgerEntry]) -> dict[str, int]:
