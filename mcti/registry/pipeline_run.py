@@ -137,8 +137,7 @@ def _open(step: str) -> str:
     with tracking.service() as client:
         joined = tracking.joined_run(client)
         if joined:  # Kubeflow created a run for this task
-            for name, value in {**tracking.origin_tags(), "mcti.step": step}.items():
-                client.set_tag(joined, name, value)
+            client.log_values(joined, tags={**tracking.origin_tags(), "mcti.step": step})
             return joined
         parent = tracking.resumed_parent(client)
         number = client.get_run(parent).info.experiment_id
@@ -151,7 +150,7 @@ def _close(run_id: str, state: str, numbers: Mapping[str, float], reason: str = 
         for name, value in numbers.items():
             client.log_metric(run_id, name, value)
         if reason:
-            client.set_tag(run_id, "mcti.error", reason[:5000])
+            client.log_values(run_id, tags={"mcti.error": reason[:5000]})
         if os.environ.get("MLFLOW_RUN_ID"):  # Kubeflow ends its own run
             return
         client.set_terminated(run_id, state)
@@ -161,9 +160,7 @@ def _close(run_id: str, state: str, numbers: Mapping[str, float], reason: str = 
 
 def _tag(tags: Mapping[str, str]) -> None:
     with tracking.service() as client:
-        run = tracking.joined_run(client) or tracking.parent(client)
-        for name, value in tags.items():
-            client.set_tag(run, name, value)
+        client.log_values(tracking.joined_run(client) or tracking.parent(client), tags=tags)
 
 
 def _end(state: str, reason: str) -> None:
@@ -171,9 +168,8 @@ def _end(state: str, reason: str) -> None:
         run = tracking.parent(client)
         tags = {RESULT: state, REASON: reason[:5000], "mcti.error": reason[:5000] if state != "FINISHED" else ""}
         existing = client.get_run(run).data.tags
-        for name, value in tags.items():
-            if value or existing.get(name):  # an empty tag only where it replaces that of an earlier attempt
-                client.set_tag(run, name, value)
+        # An empty tag only where it replaces that of an earlier attempt.
+        client.log_values(run, tags={name: value for name, value in tags.items() if value or existing.get(name)})
         if os.environ.get("MLFLOW_RUN_ID"):
             return
         for unfinished in tracking.unfinished_runs(client, run):

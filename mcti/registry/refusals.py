@@ -211,4 +211,4 @@ def _write_tag(refusal: Refusal) -> None:
     text = refusal.model_dump_json()
     if len(text) <= _MAX_TAG_LENGTH:
         with tracking.service() as client:
-            client.set_tag(tracking.parent(client), f"{_TAG}{refusal.step}-{refusal.digest}", text)
+            client.log_values(tracking.parent(client), tags={f"{_TAG}{refusal.step}-{refusal.digest}": text})

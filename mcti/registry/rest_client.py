@@ -230,10 +230,6 @@ class RestClient:
         """Delete a run."""
         self._post("runs/delete", run_id=run_id)
 
-    def set_tag(self, run_id: str, key: str, value: Any) -> None:
-        """Set a tag of a run."""
-        self._post("runs/set-tag", run_id=run_id, key=key, value=str(value))
-
     def delete_tag(self, run_id: str, key: str) -> None:
         """Delete a tag of a run."""
         self._post("runs/delete-tag", run_id=run_id, key=key)
@@ -258,6 +254,9 @@ class RestClient:
         tags: Mapping[str, Any] | None = None,
     ) -> None:
         """Log several values in one request.
+
+        The only way to set tags of a run: MLflow refuses one of two concurrent requests of `set-tag` for a new tag, and
+        repeats the insertion for this request.
 
         metrics  (name, value, unit of the name; milliseconds since 1970; step)
         """

@@ -28,7 +28,7 @@ def resume(client: Any, run_id: str) -> None:
     if run.info.status == "RUNNING":
         return
     _acquire_lease(run.data.tags)
-    client.set_tag(run_id, RESUMED, "true")
+    client.log_values(run_id, tags={RESUMED: "true"})
     client.update_run(run_id, status="RUNNING")
 
 
@@ -37,7 +37,7 @@ def end_resumed(client: Any, run_id: str, reason: str) -> None:
     run = client.get_run(run_id)
     if run.data.tags.get(RESUMED) != "true" or run.info.status != "RUNNING":
         return
-    client.set_tag(run_id, "mcti.error", reason[:5000])
+    client.log_values(run_id, tags={"mcti.error": reason[:5000]})
     client.set_terminated(run_id, "FAILED")
     if run.data.tags.get(LEASE):
         lease.release(run.data.tags[LEASE], lineage.pipeline_run())

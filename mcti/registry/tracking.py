@@ -160,7 +160,7 @@ def parent(client: Any) -> str:
     # MLflow has no lock: concurrent tasks use the run that one of them settled, else the earliest.
     time.sleep(_SETTLE_SECONDS)
     chosen = str(_pipeline_runs(client, number)[0].info.run_id)
-    client.set_tag(chosen, _SETTLED, "true")
+    client.log_values(chosen, tags={_SETTLED: "true"})
     if created not in (None, chosen):  # a concurrent task was first
         client.delete_run(created)
     return chosen

@@ -106,7 +106,8 @@ def test_a_rejection_by_the_gates_is_a_result(task):
 
 def test_concurrent_tasks_use_one_run(task, monkeypatch):
     monkeypatch.setattr(tracking, "_SETTLE_SECONDS", SETTLE_SECONDS)
-    with ThreadPoolExecutor(4) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(4) as pool:
+        warnings.simplefilter("error", pipeline_run.TrackingUnavailable)
         list(pool.map(count, range(1, 5)))
     parents, below = runs(task)
     assert len(parents) == 1

@@ -2,6 +2,8 @@
 
 import math
 import os
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 
@@ -54,8 +56,7 @@ def test_runs(clients):
     run = rest.create_run(number, run_name="a", tags={"mcti.step": "train", "n": 3})
     same_run(run, full.get_run(run.info.run_id))
     run_id = run.info.run_id
-    rest.set_tag(run_id, "note", "ü")
-    rest.set_tag(run_id, "gone", "x")
+    rest.log_values(run_id, tags={"note": "ü", "gone": "x", "empty": ""})
     rest.delete_tag(run_id, "gone")
     rest.log_param(run_id, "rate", 0.1)
     rest.log_metric(run_id, "loss", 0.25, step=7)
@@ -65,7 +66,7 @@ def test_runs(clients):
     rest.update_run(run_id, name="b")
     actual, expected = rest.get_run(run_id), full.get_run(run_id)
     same_run(actual, expected)
-    assert actual.data.tags["note"] == "ü"
+    assert (actual.data.tags["note"], actual.data.tags["empty"], actual.data.tags["t"]) == ("ü", "", "True")
     assert "gone" not in actual.data.tags
     assert actual.data.params == {"rate": "0.1", "p": "1"}
     assert (actual.data.metrics["loss"], actual.info.run_name, actual.info.status) == (0.125, "b", "RUNNING")
@@ -77,6 +78,22 @@ def test_runs(clients):
     rest.delete_run(run_id)
     assert full.get_run(run_id).info.lifecycle_stage == "deleted"
     assert rest.search_runs([number]) == []
+
+
+def test_concurrent_requests_set_one_tag(clients):
+    rest, _ = clients
+    run_id = rest.create_run(rest.create_experiment("rest concurrent tags")).info.run_id
+    for number in range(10):
+        together = Barrier(4)
+
+        def set_tag(_, key=f"tag {number}", together=together):
+            together.wait()
+            rest.log_values(run_id, tags={key: "true"})
+
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(set_tag, range(4))) == [None] * 4
+    tags = rest.get_run(run_id).data.tags
+    assert [tags[f"tag {number}"] for number in range(10)] == ["true"] * 10
 
 
 def test_a_search_of_runs_filters_orders_and_limits(clients):
