@@ -21,6 +21,7 @@ from mcti.task import INTERRUPTED, to_mcti_error
 
 if TYPE_CHECKING:  # importing pydantic takes a third of the time limit for `mcti --help`
     from mcti.params import Params, Settings
+    from mcti.params.training import SourceParams
 
 DEFAULT_PARAMS = "params.yaml"
 
@@ -85,8 +86,12 @@ class CommandContext:
         overrides = {name: value for name, value in flags.items() if value is not None}
         return params.check(type(section), section.model_dump(by_alias=True) | overrides, "the flags")
 
-    def plan(self, reads: Mapping[str, storage.Location | None], section: "Params", out: str) -> dict[str, Any]:
+    def plan(
+        self, reads: Mapping[str, storage.Location | None], section: "Params", out: str, *, sources: bool = False
+    ) -> dict[str, Any]:
         """The result of `--dry-run`: inputs, settings and output; nothing is written.
+
+        reads    location by the name of its flag;  sources  the command also reads train.sources
 
         Raises
             DataError: an input does not exist.
@@ -94,12 +99,26 @@ class CommandContext:
         for name, location in reads.items():
             if location is not None and not storage.exists(location):
                 raise DataError("no such file or folder", f"--{name} {location}", "run the step that writes it first")
+        settings = _source_locations(self.settings.train.sources) if sources else {}
+        for key, location in settings.items():
+            if not storage.exists(location):
+                raise DataError("no such file or folder", f"{key} {location}", "correct the address in the settings")
         return {
             "dry_run": True,
-            "reads": {k: str(v) for k, v in reads.items() if v is not None},
+            "reads": {k: str(v) for k, v in {**reads, **settings}.items() if v is not None},
             "settings": section.model_dump(mode="json", by_alias=True),
             "writes": out,
         }
+
+
+def _source_locations(sources: "Sequence[SourceParams]") -> dict[str, str]:
+    """The folders of the sources by the keys of their settings."""
+    return {
+        f"train.sources.{number}.{key}": location
+        for number, one in enumerate(sources)
+        for key, location in (("cohort", one.cohort), ("features", one.features))
+        if location is not None
+    }
 
 
 def command(group: typer.Typer, name: str) -> Callable[[Callable[..., object]], Callable[..., None]]:

@@ -150,7 +150,8 @@ def search(
     """
     section = context.merged(context.settings.search, storage=storage)
     if dry_run:
-        return context.plan({"cohort": cohort, "features": features, "folds": folds}, section, out)
+        reads = {"cohort": cohort, "features": features, "folds": folds}
+        return context.plan(reads, section, out, sources=True)
     from mcti.steps.search.step import search as step
 
     return step(
@@ -177,7 +178,7 @@ def pretrain(context: CommandContext, out: OutFolder, dry_run: DryRun = False) -
     """
     section, folds = context.settings.train, context.settings.split
     if dry_run:
-        return context.plan({f"source {one.cohort}": one.cohort for one in section.sources}, section, out)
+        return context.plan({}, section, out, sources=True)
     from mcti.steps.pretrain import pretrain as step
 
     return step(section, folds, Path(out), progress=context.progress)
@@ -206,7 +207,8 @@ def train(
     """
     section = context.settings.train
     if dry_run:
-        return context.plan({"cohort": cohort, "features": features, "folds": folds, "best": best}, section, out)
+        reads = {"cohort": cohort, "features": features, "folds": folds, "best": best}
+        return context.plan(reads, section, out, sources=True)
     from mcti.steps.train import train as step
 
     return step(

@@ -62,6 +62,7 @@ class Ensemble:
     reference_profiles  distribution of each member's training patients
     default_members     members that predict new patients; empty: all of them
     feature_attributes  how the features of the training were made, as recorded in their files
+    in_sources          SHA-256 of the ids of the patients of its sources and its prior
     """
 
     members: Mapping[str, TrainedModel]
@@ -71,6 +72,7 @@ class Ensemble:
     reference_profiles: Mapping[str, ReferenceProfile] = field(default_factory=dict)
     default_members: tuple[str, ...] = ()
     feature_attributes: Mapping[str, Any] = field(default_factory=dict)
+    in_sources: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         inputs = {(member.config.genes, member.config.covariates) for member in self.members.values()}
@@ -208,6 +210,10 @@ class Ensemble:
     def is_development_patient(self, patient_id: str) -> bool:
         """Whether the patient belongs to the development cohort."""
         return hashed(patient_id) in self.assigned
+
+    def is_source_patient(self, patient_id: str) -> bool:
+        """Whether the model learned from the patient in a source, or by its prior: no member has not seen them."""
+        return hashed(patient_id) in self.in_sources
 
     def eligible_members(self, patient_id: str) -> tuple[str, ...]:
         """The members that predict this patient: those not trained on them; for a new patient the default members."""

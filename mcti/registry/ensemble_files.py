@@ -73,6 +73,7 @@ def load(folder: Path) -> "Ensemble":
         reference_profiles=_read_profiles(folders),
         default_members=tuple(index.get("default_members", ())),
         feature_attributes=spec.get("features", {}),
+        in_sources=frozenset().union(*(source_patients(storage.read_json(path / "model.json")) for path in folders)),
     )
 
 
@@ -134,8 +135,17 @@ def has_late_entries(folder: Path) -> bool:
 
 def seen_patients(spec: Mapping[str, Any]) -> frozenset[str]:
     """SHA-256 of the id of each patient that a member learned from: training part, sources and prior; of model.json."""
-    records = [spec, *spec.get("sources", ()), spec.get("prior") or {}]
-    return frozenset(as_hash(str(patient)) for record in records for patient in record.get("patients", ()))
+    return _hashes(spec) | source_patients(spec)
+
+
+def source_patients(spec: Mapping[str, Any]) -> frozenset[str]:
+    """SHA-256 of the id of each patient of the sources and the prior of a member; of model.json."""
+    records = [*spec.get("sources", ()), spec.get("prior") or {}]
+    return frozenset().union(*map(_hashes, records))
+
+
+def _hashes(record: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset(as_hash(str(patient)) for patient in record.get("patients", ()))
 
 
 def fold_folders(models: Path) -> list[Path]:

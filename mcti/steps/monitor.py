@@ -183,7 +183,11 @@ def monitor(
     profile, inputs = loaded.reference_profiles[member], loaded.members[member].config.clinical_inputs
     data = load_dataset(cohort, features)
     loaded.check_features(data.provenance, str(features))
-    new = [bag for name, bag in sorted(data.bags.items()) if not loaded.is_development_patient(name)]
+    new = [
+        bag
+        for name, bag in sorted(data.bags.items())
+        if not (loaded.is_development_patient(name) or loaded.is_source_patient(name))
+    ]
     predictions = _predict(loaded, new, data.genes, progress)
     risks = MemberRisks(
         {name: member.risk for name, member in loaded.reference_profiles.items()}, predictions.by_member

@@ -103,6 +103,28 @@ def test_stdout_under_json_is_exactly_one_document(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c.csv"]
 
 
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [("train", {"cohort": "a", "folds": "f"}), ("search", {"cohort": "a", "folds": "f"}), ("pretrain", {})],
+)
+def test_a_dry_run_lists_and_checks_the_sources_of_the_training(command, flags, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b", "c", "d"):
+        Path(name).mkdir()
+    Path("f").touch()
+    inputs = [word for name, location in flags.items() for word in (f"--{name}", location)]
+    words = [command, *inputs, "--out", "o", "--dry-run", "--json"]
+    sources = "train.sources=[{cohort: b, features: c}, {cohort: d}]"
+    assert command_context.run_app(app, [*words, "--set", sources]) == 0
+    assert json.loads(capsys.readouterr().out)["reads"] == flags | {
+        "train.sources.0.cohort": "b",
+        "train.sources.0.features": "c",
+        "train.sources.1.cohort": "d",
+    }
+    assert command_context.run_app(app, [*words, "--set", sources.replace("c}", "x}")]) == 3
+    assert json.loads(capsys.readouterr().out)["error"]["where"] == "train.sources.0.features x"
+
+
 def test_only_the_first_process_of_torchrun_prints_the_result(tmp_path, capsys, monkeypatch):
     """Otherwise stdout would contain one document per process."""
     words = ["model", "info", "tiny", "--json"]

@@ -12,11 +12,12 @@ from mcti.dataset.bags import Dataset
 from mcti.dataset.loading import load_dataset
 from mcti.errors import DataError
 from mcti.model.prior import Prior
-from mcti.params import PredictParams, SearchParams
+from mcti.params import MonitorParams, PredictParams, SearchParams
 from mcti.redaction import hashed
 from mcti.registry import ensemble_files
 from mcti.registry.priors import PriorFiles
 from mcti.steps import transfer as transfer_module
+from mcti.steps.monitor import monitor
 from mcti.steps.predict.step import predict
 from mcti.steps.search import step, study_setup
 from mcti.steps.train import train
@@ -153,6 +154,20 @@ def test_no_source_is_needed_to_predict(world, source, tmp_path):
     risks = pd.read_csv(tmp_path / "out.csv", dtype=str).set_index("patient_id")["risk"]
     parts = [pd.read_csv(path, dtype=str) for path in sorted((tmp_path / "models").glob("fold_*/predictions.csv"))]
     assert risks.to_dict() == pd.concat(parts).set_index("patient_id")["risk"].to_dict()
+
+
+def test_patients_of_a_source_are_counted_and_are_not_new_for_the_monitoring(world, source, tmp_path):
+    cohort, features, _ = world
+    train(*world, settings(sources=[source]), tmp_path / "models")
+    counts = []
+    for number, one in enumerate(({"cohort": cohort, "features": features}, source)):
+        out = tmp_path / f"{number}.csv"
+        result = predict(str(tmp_path / "models"), one["cohort"], one["features"], PredictParams(workers=1), out)
+        counts.append((result.patients, result.known, result.in_sources))
+    patients = len(tables.read_patients(cohort))
+    assert counts == [(patients, patients, 0), (12, 0, 12)]
+    watched = monitor(str(tmp_path / "models"), *source.values(), MonitorParams(bootstrap=100), tmp_path / "monitoring")
+    assert (watched.patients, watched.new_patients) == (12, 0)
 
 
 def test_the_trials_of_a_search_use_the_sources_which_belong_to_its_identity(world, source, tmp_path, monkeypatch):

@@ -124,6 +124,7 @@ class _Total:
     keep_rows: bool
     patients: int = 0
     known: int = 0
+    in_sources: int = 0
     out_of_distribution: int = 0
     incomplete: int = 0
     refused: list[Refused] = field(default_factory=list)
@@ -135,6 +136,7 @@ class _Total:
         self.refused += [row for row in results if isinstance(row, Refused)]
         self.patients += len(rows)
         self.known += sum(self.loaded.is_development_patient(str(row["patient_id"])) for row in rows)
+        self.in_sources += sum(self.loaded.is_source_patient(str(row["patient_id"])) for row in rows)
         self.out_of_distribution += sum(bool(row["out_of_distribution"]) for row in rows)
         self.incomplete += sum(bool(row["missing"]) for row in rows)
         if self.keep_rows:
@@ -146,6 +148,7 @@ class _Total:
         return PredictResult(
             patients=self.patients,
             known=self.known,
+            in_sources=self.in_sources,
             out_of_distribution=self.out_of_distribution,
             incomplete=self.incomplete,
             refused=len(self.refused),

@@ -27,12 +27,14 @@ class PredictResult(StepResult):
 
     patients             predicted;  refused  not predicted, since their data do not fit the model
     known                in the development cohort, with their out-of-fold risk
+    in_sources           in a source or the prior of the model, whose outcome was used in the training of all members
     out_of_distribution  flagged as different from the training patients;  incomplete  without slides or genes
     calculation          version of the arithmetic (mcti/registry/ensemble.py)
     """
 
     patients: int
     known: int
+    in_sources: int
     out_of_distribution: int
     incomplete: int
     refused: int
