@@ -166,8 +166,10 @@ def test_patients_of_a_source_are_counted_and_are_not_new_for_the_monitoring(wor
         counts.append((result.patients, result.known, result.in_sources))
     patients = len(tables.read_patients(cohort))
     assert counts == [(patients, patients, 0), (12, 0, 12)]
-    watched = monitor(str(tmp_path / "models"), *source.values(), MonitorParams(bootstrap=100), tmp_path / "monitoring")
-    assert (watched.patients, watched.new_patients) == (12, 0)
+    monitored = monitor(
+        str(tmp_path / "models"), *source.values(), MonitorParams(bootstrap=100), tmp_path / "monitoring"
+    )
+    assert (monitored.patients, monitored.new_patients) == (12, 0)
 
 
 def test_the_trials_of_a_search_use_the_sources_which_belong_to_its_identity(world, source, tmp_path, monkeypatch):
