@@ -7,7 +7,6 @@ function is smooth and equals the network at the patient's inputs. Its integrate
 baseline, up to the error of the numerical integration (`gap`).
 """
 
-import copy
 import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -102,9 +101,9 @@ def attribute(
     if not isinstance(model.net, MCTI):
         what = f"the network is {model.config.network}, which this explanation does not support"
         raise UsageError(what, "the model", "explain a model of the presets compact or paper")
-    double = copy.deepcopy(model.net).double().requires_grad_(requires_grad=False)
+    assert isinstance(model.double_net, MCTI)
     inputs = model.inputs(patches, genes, covariates)
-    return _attributions(model.net, double, inputs, has_genes=genes is not None, steps=steps)[0]
+    return _attributions(model.net, model.double_net, inputs, has_genes=genes is not None, steps=steps)[0]
 
 
 def attribute_members(

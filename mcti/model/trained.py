@@ -4,10 +4,12 @@ Training writes it, registry and prediction read it. This module handles tensors
 """
 
 import contextlib
+import copy
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -205,6 +207,11 @@ class TrainedModel:
 
     def __init__(self, net: MCTI | Comparator, config: ModelConfig, fitted: Fitted) -> None:
         self.net, self.config, self.fitted = net.to("cpu").eval(), config, fitted
+
+    @cached_property
+    def double_net(self) -> MCTI | Comparator:
+        """The network in float64, without gradients, for attributions."""
+        return copy.deepcopy(self.net).double().requires_grad_(requires_grad=False)
 
     @classmethod
     def from_state(
