@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks import study_data, study_pool
-from benchmarks.study_text import EARLIER, HEAD, NOTES, POOLING, display
+from benchmarks.study_text import HEAD, NOTES, POOLING, display
 from mcti import figure_canvas
 from mcti.evaluation.comparison import Interval
 
@@ -29,7 +29,7 @@ def page(document: Mapping[str, Any], figure: figure_canvas.Figure) -> str:
     parts += [_contrast_table(document["contrasts"]), ""]
     for arm in document["arms"]:
         parts += [_arm_section(arm), ""]
-    return "\n".join([*parts, NOTES, EARLIER])
+    return "\n".join([*parts, NOTES])
 
 
 def _missing(missing: Mapping[str, list[str]]) -> list[str]:

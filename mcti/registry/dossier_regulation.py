@@ -1,8 +1,9 @@
 """Sections of the release dossier about two regulations: dates of the EU AI Act, and FDA special controls.
 
-Sources: Regulation (EU) 2024/1689 (OJ L, 12.7.2024), Article 113; COM(2025) 836 final, the proposal of its amendment;
-openFDA, device classification of product code SFH (DEN240068). The texts of Regulation (EU) 2026/1744 and of the order
-DEN240068 were not available when this module was written: what depends on them is marked `to verify`.
+Sources: Regulation (EU) 2024/1689 (OJ L, 12.7.2024), Article 113; openFDA, device classification of product code SFH
+(DEN240068). The texts of Regulation (EU) 2026/1744 and of the order DEN240068 were not available when this module was
+written: what depends on them is from secondary sources (for the regulation: timelines of law firms and public
+repositories of July to October 2026, which agree) and is marked `to verify`.
 """
 
 from collections.abc import Mapping
@@ -15,18 +16,31 @@ TO_VERIFY = "to verify"
 _AMENDED = "https://eur-lex.europa.eu/eli/reg/2026/1744/oj"
 _ORDER = "https://www.accessdata.fda.gov/cdrh_docs/pdf24/DEN240068.pdf"
 _DATES = (
-    ("Chapters I and II: prohibited practices, AI literacy", "2 February 2025", TO_VERIFY),
-    ("Chapter III section 4, Chapters V, VII, XII (without Article 101), Article 78", "2 August 2025", TO_VERIFY),
-    ("general date of application", "2 August 2026", TO_VERIFY),
     (
-        "high-risk systems of Annex III",
-        "2 August 2026",
-        f"reported as 2 December 2027; {TO_VERIFY}",
+        "Chapters I and II: prohibited practices, AI literacy",
+        "2 February 2025",
+        f"the same; new prohibitions of Article 5(1), points (ba) and (bb), 2 December 2026; {TO_VERIFY}",
     ),
     (
-        "Article 6(1): high-risk systems in products of Annex I, such as medical devices",
+        "Chapter III section 4, Chapters V, VII, XII (without Article 101), Article 78",
+        "2 August 2025",
+        f"the same; {TO_VERIFY}",
+    ),
+    ("general date of application", "2 August 2026", f"the same; {TO_VERIFY}"),
+    (
+        "Chapter III sections 1 to 3: high-risk systems of Annex III",
+        "2 August 2026",
+        f"2 December 2027 (Article 1(40)(b)); {TO_VERIFY}",
+    ),
+    (
+        "Article 6(1), Chapter III sections 1 to 3: high-risk systems in products of Annex I, such as medical devices",
         "2 August 2027",
-        f"reported as 2 August 2028; {TO_VERIFY}",
+        f"2 August 2028 (Article 1(40)(b)); {TO_VERIFY}",
+    ),
+    (
+        "Article 111(2): high-risk systems for public authorities, on the market before these dates",
+        "2 August 2030",
+        f"the same; {TO_VERIFY}",
     ),
 )
 
@@ -38,14 +52,14 @@ def ai_act(source: DossierSource) -> Section:  # noqa: ARG001  (the dates do not
         key="ai_act",
         title="EU AI Act: dates of application",
         paragraphs=(
-            "The second column has the dates of Article 113 as adopted. The third column is not verified: the text of "
-            "the amendment was not available. A reported date is from secondary sources; the other cells have none.",
+            "The second column has the dates of Articles 111 and 113 as adopted. The third column is not verified: the "
+            "text of the amendment (OJ L, 2026/1744, 24.7.2026, reported as in force since 27 July 2026) was not "
+            "available, so that its dates are from secondary sources.",
             "Annex IV is answered item by item in the table of requirements.",
         ),
         tables=(Table(headers=headers, rows=_DATES),),
         gaps=(
-            f"dates as amended: {TO_VERIFY} in the Official Journal ({_AMENDED}); the reported ones are from secondary "
-            "sources",
+            f"dates as amended: {TO_VERIFY} in the Official Journal ({_AMENDED})",
             "whether the system is high-risk (Article 6), and under which regulation of Annex I (2017/745, 2017/746)",
             "role of the organisation (provider, deployer), notified body, registration",
         ),

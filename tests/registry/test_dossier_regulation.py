@@ -7,9 +7,11 @@ from tests.registry.test_dossier import source
 
 def test_the_dates_of_the_regulation_are_stated_and_those_of_its_amendment_marked():
     (table,) = dossier_regulation.ai_act(source()).tables
-    dates = {row[0].partition(":")[0]: row[1] for row in table.rows}
-    assert dates["general date of application"] == "2 August 2026"
-    assert dates["Article 6(1)"] == "2 August 2027"
+    dates = {row[0].partition(":")[0]: row[1:] for row in table.rows}
+    assert dates["general date of application"] == ("2 August 2026", "the same; to verify")
+    assert dates["Article 6(1), Chapter III sections 1 to 3"] == (
+        "2 August 2027", "2 August 2028 (Article 1(40)(b)); to verify",
+    )  # fmt: skip
     assert all("to verify" in row[2] for row in table.rows)
     assert "The third column is not verified" in dossier_regulation.ai_act(source()).paragraphs[0]
 
