@@ -1,9 +1,9 @@
 """Sections of the release dossier about two regulations: dates of the EU AI Act, and FDA special controls.
 
-Sources: Regulation (EU) 2024/1689 (OJ L, 12.7.2024), Article 113; openFDA, device classification of product code SFH
-(DEN240068). The texts of Regulation (EU) 2026/1744 and of the order DEN240068 were not available when this module was
-written: what depends on them is from secondary sources (for the regulation: timelines of law firms and public
-repositories of July to October 2026, which agree) and is marked `to verify`.
+Sources: Regulation (EU) 2024/1689 (OJ L, 12.7.2024), Article 113; openFDA, device classification of 21 CFR 864.3755
+(product codes SFH, of the order DEN240068, and SHW). The texts of Regulation (EU) 2026/1744 and of the order DEN240068
+were not available when this module was written: what depends on them is from secondary sources (for the regulation:
+timelines of law firms and public repositories of July to October 2026, which agree) and is marked `to verify`.
 """
 
 from collections.abc import Mapping
@@ -71,7 +71,7 @@ def special_controls(source: DossierSource) -> Section:
     headers = ("special control", "evidence of this version", "state")
     return Section(
         key="special_controls",
-        title="FDA special controls (product code SFH, DEN240068)",
+        title="FDA special controls (21 CFR 864.3755, product code SFH, DEN240068)",
         paragraphs=(
             "Pathology software algorithm device analyzing digital images for cancer prognosis, class II. The controls "
             f"are stated in short; {TO_VERIFY} against the classification order ({_ORDER}).",
@@ -79,8 +79,8 @@ def special_controls(source: DossierSource) -> Section:
         tables=(Table(headers=headers, rows=_controls(source)),),
         gaps=(
             f"special controls of the order that are not in the table: read {_ORDER}",
-            "whether the device type applies: it is defined for prostate biopsies; another organ or specimen may need "
-            "another classification",
+            "whether the device type applies: the product codes of 21 CFR 864.3755 are for cancer of the prostate (SFH) "
+            "and of the breast (SHW; openFDA, October 2026); another organ or specimen may need another classification",
         ),
     )
 
