@@ -80,7 +80,8 @@ def special_controls(source: DossierSource) -> Section:
         gaps=(
             f"special controls of the order that are not in the table: read {_ORDER}",
             "whether the device type applies: the product codes of 21 CFR 864.3755 are for cancer of the prostate "
-            "(SFH) and of the breast (SHW; openFDA, October 2026); another organ or specimen may need another classification",
+            "(SFH) and of the breast (SHW; openFDA, October 2026); another organ or specimen may need "
+            "another classification",
         ),
     )
 
