@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mcti.local import stack
+from tests import preloaded as preloading
 
 os.environ["DVC_NO_ANALYTICS"] = "1"  # no test uses the network, under plain pytest, too
 # The processes that tests start import compiled modules, also where an image forbids to write them (Makefile).
@@ -89,6 +90,13 @@ def running(tmp_path_factory):
         yield started
     finally:
         stack.down(root)
+
+
+@pytest.fixture(scope="session")
+def preloaded():
+    """A folder of programs whose `mcti` and `python` start with their libraries imported."""
+    with preloading.programs() as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +25,11 @@ from tests import command_blocks
 from tests.project.cohorts import FORMS, canonical, cohort, two_endpoints, windows
 
 NAMES = {"clinical": "clinical", "expression": "genes", "slides": "slides"}
-BIN = Path(sys.executable).parent
 
 
-def run(program, *arguments, cwd):
-    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-    command, environment = [str(BIN / program), *arguments], {**os.environ, "PATH": path}
+def run(programs, program, *arguments, cwd):
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    command, environment = [str(programs / program), *arguments], {**os.environ, "PATH": path}
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -39,17 +37,17 @@ def run(program, *arguments, cwd):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["windows", "in_days", "gdc_tsv", "gdc_json"])
-def test_every_form_reaches_the_data_contract_by_the_proposals(form, tmp_path):
+def test_every_form_reaches_the_data_contract_by_the_proposals(form, preloaded, tmp_path):
     """The command, then DVC in the folder that it wrote."""
-    printed = run("mcti", "init", "project", *FORMS[form](tmp_path), "--yes", cwd=tmp_path)
+    printed = run(preloaded, "mcti", "init", "project", *FORMS[form](tmp_path), "--yes", cwd=tmp_path)
     assert "80 patients, 32 events" in printed
     assert "check      " not in printed
-    run("dvc", "repro", "validate", cwd=tmp_path / "project")
+    run(preloaded, "dvc", "repro", "validate", cwd=tmp_path / "project")
     assert (tmp_path / "project/reports/validation/profile.json").is_file()  # only where the contract holds
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_tutorial_make_a_project_of_the_tables_in_it(tmp_path):
+def test_the_commands_of_the_tutorial_make_a_project_of_the_tables_in_it(preloaded, tmp_path):
     """The blocks of own-tables.md; only the installation and the servers are left out."""
     page = command_blocks.ROOT / "docs/tutorial/own-tables.md"
     init, several = (block.text for block in command_blocks.blocks(page) if "test_init.py" in block.title)
@@ -57,7 +55,7 @@ def test_the_commands_of_the_tutorial_make_a_project_of_the_tables_in_it(tmp_pat
     raw.mkdir(parents=True)
     canonical(raw)
     (raw / "genes.csv").rename(raw / "expression.csv")
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    environment = {**os.environ, "PATH": f"{preloaded}{os.pathsep}{os.environ['PATH']}"}
     command_blocks.run([init, "dvc add data/raw", "dvc repro validate"], tmp_path / "one", environment)
     assert (tmp_path / "one/reports/validation/profile.json").is_file()
     raw = tmp_path / "two/data/raw"

@@ -22,7 +22,7 @@ import yaml
 from mcti.cli.app import app
 from mcti.cli.command_context import run_app
 from mcti.demo.public_cohort import demo_tables
-from tests.stack.small_project import clone, dvc
+from tests.stack.small_project import BIN, clone, dvc
 
 WIDTH, NAME, REMOTE = 6, "half-year", "s3://mcti-data/dvc"
 FIRST, THIRD, FOURTH = 90, 120, 160  # patients by month; the others come after month 6
@@ -76,9 +76,12 @@ class HalfYear:
         self.months: list[Month] = []
 
     @classmethod
-    def create(cls, root: Path) -> "HalfYear":
-        """Clone the project and remove the stages whose results are data here from dvc.yaml."""
-        clone(root)
+    def create(cls, root: Path, programs: Path = BIN) -> "HalfYear":
+        """Clone the project and remove the stages whose results are data here from dvc.yaml.
+
+        programs  folder of the `mcti` of the stages
+        """
+        clone(root, programs=programs)
         path = root / "params.yaml"
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
         for section, changes in SETTINGS.items():

@@ -30,10 +30,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def clone(folder: Path, origin: Path = ROOT) -> Path:
-    """A fresh clone of the last commit, with this environment in its `.venv`."""
+def clone(folder: Path, origin: Path = ROOT, programs: Path = BIN) -> Path:
+    """A fresh clone of the last commit, with this environment in its `.venv`, or with these programs of it."""
     subprocess.run(["git", "clone", "-q", str(origin), str(folder)], check=True)
-    (folder / ".venv").symlink_to(BIN.parent)
+    (folder / ".venv").symlink_to(programs.parent)
     return folder
 
 
@@ -76,15 +76,19 @@ def _paint(job: tuple[Path, int, int, bool]) -> None:
 
 def dvc(project: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """The real dvc, as a user of the clone would call it."""
-    return subprocess.run(
-        [str(BIN / "dvc"), *arguments], cwd=project, capture_output=True, text=True, check=check, env=environment()
-    )
+    command = [str(project / ".venv/bin/dvc"), *arguments]
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, check=check, env=environment())
 
 
 def mcti(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The console script in the clone."""
+    """The console script of the clone."""
     return subprocess.run(
-        [str(BIN / "mcti"), *arguments], cwd=project, capture_output=True, text=True, check=False, env=environment()
+        [str(project / ".venv/bin/mcti"), *arguments],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
     )
 
 
@@ -127,10 +131,10 @@ def kill_process(folder: str) -> bool:
     return bool(processes)
 
 
-def environment() -> dict[str, str]:
-    """Without the addresses of another stack."""
+def environment(programs: Path = BIN) -> dict[str, str]:
+    """The programs first, and no addresses of another stack."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "MLFLOW_"))}
-    return kept | {"DVC_NO_ANALYTICS": "1", "PATH": f"{BIN}:{os.environ['PATH']}"}
+    return kept | {"DVC_NO_ANALYTICS": "1", "PATH": f"{programs}:{os.environ['PATH']}"}
 
 
 def kill_after(project: Path, seconds: float) -> bool:

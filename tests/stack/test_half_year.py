@@ -11,9 +11,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.stack]
 
 
 @pytest.fixture(scope="module")
-def months(running, tmp_path_factory):
+def months(running, preloaded, tmp_path_factory):
     root = tmp_path_factory.mktemp("half a year") / "a project"
-    year = HalfYear.create(root)
+    year = HalfYear.create(root, preloaded)
     stack.join(root, Path(running.folder).parent)  # the environment is restored at the end of the module
     for run_month in MONTHS:
         run_month(year)

@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from mcti.params import IngestParams
 from mcti.registry import tracking
 from mcti.registry.gates import NOT_ENOUGH_EVIDENCE, PROMOTE, REJECT
 from mcti.steps.retraining import detect
-from tests.stack.small_project import make_raw_data
+from tests.stack.small_project import BIN, make_raw_data
 from tests.training.postgres import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
@@ -94,26 +93,24 @@ def newest(project):
 
 
 @pytest.fixture(scope="module")
-def retrained(project):
+def retrained(project, preloaded):
     """The retraining pipeline to its end: (its output, folder of the run)."""
-    return run_local(project, "retraining")
+    return run_local(project, preloaded, "retraining")
 
 
-def start(project, pipeline, *words):
+def start(project, programs, pipeline, *words):
     """(process, folder of its results); all other output goes to a file in that folder, since a pipe would fill."""
     out = project / "runs" / f"{pipeline} {len(list(project.glob('runs/*')))}"
     out.mkdir(parents=True)
-    command = [sys.executable, "-c", "from mcti.cli import main; main()", "pipeline", "run-local", "--kind", pipeline]
+    command = [str(programs / "mcti"), "pipeline", "run-local", "--kind", pipeline, "--json", "--out", str(out), *words]
     with (out / "log").open("w") as log:
-        process = subprocess.Popen(
-            [*command, "--json", "--out", str(out), *words], cwd=project, stdout=subprocess.PIPE, stderr=log, text=True
-        )
+        process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=log, text=True)
     return process, out
 
 
-def run_local(project, pipeline, *words):
+def run_local(project, programs, pipeline, *words):
     """The output of the command and the folder of the run, after its end."""
-    process, out = start(project, pipeline, *words)
+    process, out = start(project, programs, pipeline, *words)
     stdout, _ = process.communicate()
     assert process.returncode == 0, (out / "log").read_text(encoding="utf-8")[-5000:]
     result = json.loads(stdout)
@@ -156,9 +153,9 @@ def tasks_of(run):
 
 
 def test_a_cancelled_retraining_registers_nothing_and_a_concurrent_one_ends(project):
-    process, out = start(project, "retraining")
+    process, out = start(project, BIN, "retraining")
     wait_for(lambda: list(out.glob("*/**/detect-new-data/report")), process, out)
-    result, folder = run_local(project, "retraining")
+    result, folder = run_local(project, BIN, "retraining")
     verdict = json.loads((folder / "detect-new-data" / "report").read_text(encoding="utf-8"))
     assert not verdict["retrain"]
     assert verdict["reason"].endswith(f"is retraining {NAME}: this run ends")
@@ -247,8 +244,8 @@ def test_each_result_is_a_separate_version_in_the_remote(retrained):
     assert [fault for version in published for fault in versions.verify(version["address"])] == []
 
 
-def test_new_patients_have_predictions_and_a_heatmap_per_slide(project, newest):
-    _, folder = run_local(project, "inference", "--data", newest)
+def test_new_patients_have_predictions_and_a_heatmap_per_slide(project, newest, preloaded):
+    _, folder = run_local(project, preloaded, "inference", "--data", newest)
     patients = pd.read_csv(project / "data" / "raw" / "clinical.csv", dtype=str)["patient_id"]
     (path,) = folder.glob("**/predict/predictions/predictions.csv")
     predicted = pd.read_csv(path, dtype={"patient_id": str})

@@ -82,21 +82,21 @@ def uploaded(folder):
 
 
 @pytest.fixture(scope="module")
-def pan(root):
+def pan(root, preloaded):
     """The folder of a run of the pipeline `pretraining`."""
     folder = root / "pan"
     folder.mkdir()
     write_settings(folder, PAN, sources=[{"cohort": "../one/cohort", "features": "../one/features"},
                                          published(root / "two")])  # fmt: skip
-    return run_local(folder, "pretraining")[1]
+    return run_local(folder, preloaded, "pretraining")[1]
 
 
 @pytest.fixture(scope="module")
-def target(root, pan):
+def target(root, pan, preloaded):
     """The folder of the third hospital, after the pipeline `training` with the prior and a source in S3."""
     folder = root / "target"
     write_settings(folder, NAME, sources=[uploaded(root / "three")], prior=f"models:/{PAN}@champion")
-    run_local(folder, "training")
+    run_local(folder, preloaded, "training")
     for name in ("one", "two", "three", "pan"):  # no result needs them
         shutil.rmtree(root / name)
     return folder

@@ -74,16 +74,16 @@ def make_features(folder, risk):
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def project(preloaded, tmp_path_factory):
     """A clone in which the settings and commands of the tutorial's pages were applied, with smaller trainings."""
-    folder = clone(tmp_path_factory.mktemp("no slides") / "a project")
+    folder = clone(tmp_path_factory.mktemp("no slides") / "a project", programs=preloaded)
     make_features(folder / "data" / "set", make_tables(folder / "data" / "raw"))
     shrink_settings(folder, SETTINGS)
     pages = [TUTORIAL / "own-tables.md", TUTORIAL / "own-features.md"]
     try:
         for page in pages:
             shrink_settings(folder, yaml.safe_load(command_blocks.settings(page)))
-            command_blocks.run(command_blocks.to_run(page), folder, environment())
+            command_blocks.run(command_blocks.to_run(page), folder, environment(preloaded))
         settings.activate(folder, force=True)  # the environment is restored at the end of the module
         yield folder
     finally:
@@ -110,11 +110,11 @@ def test_the_report_states_why_the_critical_patches_have_no_image(project):
 
 
 @pytest.fixture(scope="module")
-def external(project):
+def external(project, preloaded):
     """Settings of an external cohort of other patients, ingested and extracted by the commands in the clone."""
     make_features(project / "hospital" / "set", make_tables(project / "hospital" / "raw", "H", 5))
     first, _ = command_blocks.to_run(HOW_TO / "external-cohort.md")
-    command_blocks.run([first], project, environment())
+    command_blocks.run([first], project, environment(preloaded))
     return ("--set", "test.cohort=hospital/cohort", "--set", "test.features=hospital/features")
 
 
@@ -210,9 +210,9 @@ def assert_equal_to_files(client, logged, fold):
 
 
 @pytest.fixture(scope="module")
-def champion(project, external):
+def champion(project, external, preloaded):
     """The page of the tutorial on the promotion was run."""
-    command_blocks.run(command_blocks.to_run(TUTORIAL / "promotion.md"), project, environment())
+    command_blocks.run(command_blocks.to_run(TUTORIAL / "promotion.md"), project, environment(preloaded))
     return project
 
 
@@ -222,27 +222,27 @@ def test_the_page_on_the_promotion_makes_a_champion_and_its_dossier(champion):
     assert "lung-os" in (champion / "reports" / "dossier.html").read_text(encoding="utf-8")
 
 
-def test_the_page_on_clusters_compiles_a_pipeline_that_passes_the_check(champion):
-    output = command_blocks.run(command_blocks.to_run(TUTORIAL / "cluster.md"), champion, environment())
+def test_the_page_on_clusters_compiles_a_pipeline_that_passes_the_check(champion, preloaded):
+    output = command_blocks.run(command_blocks.to_run(TUTORIAL / "cluster.md"), champion, environment(preloaded))
     assert "0 violations" in output
     assert (champion / "build" / "training.yaml").is_file()
 
 
-def test_the_page_on_predictions_writes_them_for_each_patient(champion):
-    command_blocks.run(command_blocks.to_run(HOW_TO / "new-patients.md"), champion, environment())
+def test_the_page_on_predictions_writes_them_for_each_patient(champion, preloaded):
+    command_blocks.run(command_blocks.to_run(HOW_TO / "new-patients.md"), champion, environment(preloaded))
     predicted = pd.read_csv(champion / "reports" / "predictions.csv")
     assert predicted["risk"].notna().sum() == PATIENTS - 1, "one patient has no features"
     assert list((champion / "reports" / "explanations").iterdir())
 
 
-def test_the_page_on_external_cohorts_tests_the_champion(champion):
+def test_the_page_on_external_cohorts_tests_the_champion(champion, preloaded):
     _, last = command_blocks.to_run(HOW_TO / "external-cohort.md")
-    command_blocks.run([last], champion, environment())
+    command_blocks.run([last], champion, environment(preloaded))
     result = json.loads((champion / "reports" / "external" / "result.json").read_text(encoding="utf-8"))
     assert (result["model"], result["cohort"], result["patients"]) == (NAME, "hospital", PATIENTS)
 
 
-def test_the_page_on_monitoring_reports_whether_to_retrain(champion):
-    command_blocks.run(command_blocks.to_run(HOW_TO / "monitoring.md"), champion, environment())
+def test_the_page_on_monitoring_reports_whether_to_retrain(champion, preloaded):
+    command_blocks.run(command_blocks.to_run(HOW_TO / "monitoring.md"), champion, environment(preloaded))
     result = json.loads((champion / "reports" / "monitoring" / "result.json").read_text(encoding="utf-8"))
     assert isinstance(result["retrain"], bool)

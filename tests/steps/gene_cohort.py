@@ -1,19 +1,20 @@
-"""Tables of a cohort whose first gene decides the hazard, and the console script on them."""
+"""Tables of a cohort whose first gene decides the hazard, and the commands on them."""
 
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 
-def mcti(*arguments, cwd):
-    """The output of a command that must succeed."""
-    command = [str(Path(sys.executable).parent / "mcti"), *arguments]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+def run(programs, *arguments, cwd):
+    """The output of a command of the `mcti` in this folder of programs, which must succeed."""
+    done = subprocess.run([str(programs / "mcti"), *arguments], cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+ONE_WORKER = ("--set", "train.workers=1", "--set", "predict.workers=1")
+"""Each further one is a process that imports torch."""
 
 
 def write_tables(folder, x, outcome):

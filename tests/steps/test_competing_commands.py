@@ -2,6 +2,7 @@
 evaluate, predict."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from mcti.steps.monitor import monitor
 from mcti.steps.predict.step import PatientPages, predict
 from mcti.steps.train import train
 from tests.evaluation.test_competing import cohort
-from tests.steps.gene_cohort import mcti, write_tables
+from tests.steps.gene_cohort import ONE_WORKER, run, write_tables
 from tests.steps.test.factories import read, renamed, write
 from tests.training.factories import folders, settings
 
@@ -24,7 +25,8 @@ PATIENTS = 240
 
 
 @pytest.mark.slow
-def test_the_commands_give_the_cumulative_incidence(tmp_path):
+def test_the_commands_give_the_cumulative_incidence(preloaded, tmp_path):
+    mcti = partial(run, preloaded)
     x, time, status = cohort(PATIENTS)
     # Relapse 1, death without relapse 2; one gene decides both hazards, in opposite directions.
     write_tables(tmp_path, x, {"DFI_months": time, "DFI": status})
@@ -41,11 +43,12 @@ def test_the_commands_give_the_cumulative_incidence(tmp_path):
     data = ["--cohort", "data/cohort", "--folds", "data/folds.csv"]
     mcti("split", "--cohort", "data/cohort", "--out", "data/folds.csv", "--set", "split.folds=2", cwd=root)
     settings = ["--set", "train.modalities=genes", "--set", "train.epochs=2", "--set", "train.survival_loss=cox"]
-    mcti("train", *data, "--out", "models", *settings, cwd=root)
+    mcti("train", *data, "--out", "models", *settings, *ONE_WORKER, cwd=root)
     horizons = ["--set", "evaluate.bootstrap=100", "--set", "evaluate.horizons_months=[12.0,36.0]"]
     mcti("evaluate", *data, "--models", "models", "--out", "reports/evaluation", *horizons, cwd=root)
     check_evaluation(root / "reports/evaluation", time, status)
-    mcti("predict", "--model", "models", "--cohort", "data/cohort", "--out", "predictions.csv", cwd=root)
+    inputs = ["--model", "models", "--cohort", "data/cohort"]
+    mcti("predict", *inputs, "--out", "predictions.csv", *ONE_WORKER, cwd=root)
     predicted = pd.read_csv(root / "predictions.csv").set_index("patient_id")
     scored = pd.read_csv(root / "reports/evaluation/cumulative_incidence.csv")
     scored = scored[scored["model"] == "mcti"].set_index("patient_id").loc[predicted.index]

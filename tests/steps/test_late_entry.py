@@ -1,6 +1,7 @@
 """Late entry from the user's table to the report, with the commands: init, ingest, validate, split, train, evaluate."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 
 from mcti.evaluation.outcomes import Outcomes
 from tests import left_truncated as lt
-from tests.steps.gene_cohort import mcti, write_tables
+from tests.steps.gene_cohort import ONE_WORKER, run, write_tables
 
 PATIENTS = 240
 
@@ -22,7 +23,8 @@ def write(folder):
 
 
 @pytest.mark.slow
-def test_the_commands_count_patients_from_their_entry(tmp_path):
+def test_the_commands_count_patients_from_their_entry(preloaded, tmp_path):
+    mcti = partial(run, preloaded)
     entry = write(tmp_path)
     tables = ["--clinical", "clinical.csv", "--expression", "genes.csv", "--slides", "slides.csv"]
     printed = mcti("init", "project", *tables, "--event-confirmed", "--yes", cwd=tmp_path)
@@ -35,7 +37,7 @@ def test_the_commands_count_patients_from_their_entry(tmp_path):
     data = ["--cohort", "data/cohort", "--folds", "data/folds.csv"]
     mcti("split", "--cohort", "data/cohort", "--out", "data/folds.csv", "--set", "split.folds=2", cwd=root)
     settings = ["--set", "train.modalities=genes", "--set", "train.epochs=2", "--set", "train.survival_loss=cox"]
-    mcti("train", *data, "--out", "models", *settings, cwd=root)
+    mcti("train", *data, "--out", "models", *settings, *ONE_WORKER, cwd=root)
     horizons = ["--set", "evaluate.bootstrap=100", "--set", "evaluate.horizons_months=[12.0,36.0]"]
     mcti("evaluate", *data, "--models", "models", "--out", "reports/evaluation", *horizons, cwd=root)
     check_evaluation(root, entry)

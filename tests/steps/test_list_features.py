@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -92,25 +91,24 @@ def project(folder: Path) -> Path:
     return folder
 
 
-def dvc(folder: Path, *words: str) -> str:
-    program = Path(sys.executable).with_name("dvc")
-    environment = os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+def dvc(programs: Path, folder: Path, *words: str) -> str:
+    environment = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"}
     ended = subprocess.run(
-        [str(program), *words], cwd=folder, capture_output=True, text=True, check=False, env=environment
+        [str(programs / "dvc"), *words], cwd=folder, capture_output=True, text=True, check=False, env=environment
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
 
 
 @pytest.mark.slow
-def test_the_real_dvc_runs_extract_again_for_a_changed_an_added_and_a_removed_file(tmp_path):
+def test_the_real_dvc_runs_extract_again_for_a_changed_an_added_and_a_removed_file(preloaded, tmp_path):
     folder = project(tmp_path / "a project")
 
     def repro() -> bool:
         """Whether the stage `extract` ran."""
-        return "Running stage 'extract'" in dvc(folder, "repro", "extract")
+        return "Running stage 'extract'" in dvc(preloaded, folder, "repro", "extract")
 
-    dvc(folder, "init", "--no-scm", "-q")
+    dvc(preloaded, folder, "init", "--no-scm", "-q")
     assert repro()
     features = folder / "data" / "features"
     assert sorted(path.name for path in features.glob("*.h5")) == ["S0.h5", "S1.h5", "S2.h5"]

@@ -61,10 +61,10 @@ def test_cache_keys_from_the_search_on_contain_the_versions_of_sources_and_prior
 
 
 @pytest.mark.slow
-def test_the_real_dvc_searches_and_trains_again_for_a_changed_source(source, tmp_path):
+def test_the_real_dvc_searches_and_trains_again_for_a_changed_source(source, preloaded, tmp_path):
     """The stages of this project; only `settings` and `list_sources` run their own commands."""
     (tmp_path / "project").mkdir()
-    project = Project.create(tmp_path / "project")
+    project = Project.create(tmp_path / "project", preloaded)
     file = project.folder / "dvc.yaml"
     tree = yaml.safe_load(file.read_text())
     tree["stages"]["list_sources"]["cmd"] = DVC_YAML["list_sources"]["cmd"]

@@ -4,7 +4,6 @@ import json
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -52,16 +51,16 @@ def test_every_stage_of_dvc_yaml_depends_on_its_settings_file_and_on_no_listed_k
 class Project:
     """The dvc.yaml of this project; the command of each stage but `settings` only writes its outputs."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, programs: Path) -> None:
+        self.folder, self.programs = folder, programs
 
     @classmethod
-    def create(cls, folder: Path) -> "Project":
-        """A project without results."""
+    def create(cls, folder: Path, programs: Path) -> "Project":
+        """A project without results, with the `mcti` and `dvc` of a folder of programs."""
         stages = {name: dict(stage) for name, stage in DVC_YAML.items()}
         for name in set(stages) - {"settings"}:
             stages[name]["cmd"] = " && ".join(_write(name, out) for out in outputs_of(stages[name]))
-        program = shlex.quote(str(Path(sys.executable).with_name("mcti")))  # a folder may have a blank in its name
+        program = shlex.quote(str(programs / "mcti"))  # a folder may have a blank in its name
         tree = {"vars": [{"mcti": program}], "stages": stages}
         (folder / "dvc.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
         (folder / "mcti").symlink_to(ROOT / "mcti")
@@ -69,13 +68,13 @@ class Project:
             source = folder / SHIPPED["ingest"][name]
             source.parent.mkdir(parents=True, exist_ok=True)
             source.write_text(name, encoding="utf-8")
-        project = cls(folder)
+        project = cls(folder, programs)
         project.dvc("init", "--no-scm", "--quiet")
         return project
 
     def dvc(self, *words: str) -> subprocess.CompletedProcess[str]:
         """The real dvc."""
-        command = [sys.executable, "-m", "dvc", *words]
+        command = [str(self.programs / "dvc"), *words]
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
 
     def repro(self, tree: dict) -> subprocess.CompletedProcess[str]:
@@ -110,9 +109,9 @@ ALL_RESULTS = {out for name in STAGES for out in outputs_of(DVC_YAML[name])}
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(preloaded, tmp_path_factory):
     """A project all of whose stages have run with the shipped params.yaml."""
-    project = Project.create(tmp_path_factory.mktemp("finished"))
+    project = Project.create(tmp_path_factory.mktemp("finished"), preloaded)
     assert project.stages_run(SHIPPED) == {"settings", *STAGES}
     assert project.results() == ALL_RESULTS
     return project
@@ -123,7 +122,7 @@ def project(finished, tmp_path):
     """A copy of the finished project."""
     folder = tmp_path / "project"
     shutil.copytree(finished.folder, folder, symlinks=True)
-    return Project(folder)
+    return Project(folder, finished.programs)
 
 
 def with_keys(**sections: dict) -> dict:
