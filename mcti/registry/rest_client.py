@@ -106,11 +106,11 @@ class RestClient:
 
     def set_registered_model_tag(self, name: str, key: str, value: Any) -> None:
         """Set a tag of a registered model."""
-        self._post("registered-models/set-tag", name=name, key=key, value=str(value))
+        self._set("registered-models/set-tag", name=name, key=key, value=str(value))
 
     def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
         """Set an alias to a version."""
-        self._post("registered-models/alias", name=name, alias=alias, version=str(version))
+        self._set("registered-models/alias", name=name, alias=alias, version=str(version))
 
     def delete_registered_model_alias(self, name: str, alias: str) -> None:
         """Delete an alias."""
@@ -136,7 +136,7 @@ class RestClient:
 
     def set_model_version_tag(self, name: str, version: str, key: str, value: Any) -> None:
         """Set a tag of a version."""
-        self._post("model-versions/set-tag", name=name, version=str(version), key=key, value=str(value))
+        self._set("model-versions/set-tag", name=name, version=str(version), key=key, value=str(value))
 
     def update_model_version(self, name: str, version: str, description: str) -> Version:
         """Set the description of a version."""
@@ -260,7 +260,7 @@ class RestClient:
 
         metrics  (name, value, unit of the name; milliseconds since 1970; step)
         """
-        self._post(
+        self._set(
             "runs/log-batch",
             run_id=run_id,
             metrics=[_metric(*metric) for metric in metrics],
@@ -303,6 +303,19 @@ class RestClient:
 
     def _post(self, endpoint: str, **body: Any) -> dict[str, Any]:
         return self.server.call("POST", endpoint, body)
+
+    def _set(self, endpoint: str, **body: Any) -> None:
+        """Set a value by a request that can be repeated.
+
+        Of two concurrent requests that insert the same tag, alias or parameter MLflow refuses one with an error of its
+        database. The repeated request finds the row and updates it.
+        """
+        try:
+            self._post(endpoint, **body)
+        except ApiError as error:
+            if error.error_code != "BAD_REQUEST":
+                raise
+            self._post(endpoint, **body)
 
 
 def _now() -> int:

@@ -80,20 +80,43 @@ def test_runs(clients):
     assert rest.search_runs([number]) == []
 
 
-def test_concurrent_requests_set_one_tag(clients):
-    rest, _ = clients
-    run_id = rest.create_run(rest.create_experiment("rest concurrent tags")).info.run_id
-    for number in range(10):
-        together = Barrier(4)
+SETTERS = {
+    "tag of a run": lambda rest, run, name: rest.log_values(run, tags={name: "x"}),
+    "parameter of a run": lambda rest, run, name: rest.log_values(run, params={name: "x"}),
+    "tag of a version": lambda rest, run, name: rest.set_model_version_tag("rest together", "1", name, "x"),
+    "tag of a model": lambda rest, run, name: rest.set_registered_model_tag("rest together", name, "x"),
+    "alias": lambda rest, run, name: rest.set_registered_model_alias("rest together", name, "1"),
+}
 
-        def set_tag(_, key=f"tag {number}", together=together):
-            together.wait()
-            rest.log_values(run_id, tags={key: "true"})
+
+@pytest.fixture
+def together(clients):
+    """A run, and the model `rest together` with one version."""
+    rest, full = clients
+    full.create_registered_model("rest together")
+    full.create_model_version("rest together", source="s3://mcti-mlflow/nothing")
+    yield rest, rest.create_run(tracking.experiment_id(rest, "rest together")).info.run_id
+    full.delete_registered_model("rest together")
+
+
+@pytest.mark.parametrize("kind", SETTERS)
+def test_concurrent_requests_set_one_new_value(together, kind):
+    """MLflow refuses about half of them."""
+    rest, run = together
+    for number in range(10):
+        barrier = Barrier(4)
+
+        def set_value(_, name=f"value-{number}", barrier=barrier):
+            barrier.wait()
+            SETTERS[kind](rest, run, name)
 
         with ThreadPoolExecutor(4) as pool:
-            assert list(pool.map(set_tag, range(4))) == [None] * 4
-    tags = rest.get_run(run_id).data.tags
-    assert [tags[f"tag {number}"] for number in range(10)] == ["true"] * 10
+            assert list(pool.map(set_value, range(4))) == [None] * 4
+    model, version = rest.get_registered_model("rest together"), rest.get_model_version("rest together", "1")
+    data = rest.get_run(run).data
+    tags = [own for own in (data.tags, data.params, version.tags, model.tags) if "value-0" in own]
+    values = tags or [model.aliases]
+    assert [values[0][f"value-{number}"] for number in range(10)] == [("x" if tags else "1")] * 10
 
 
 def test_a_search_of_runs_filters_orders_and_limits(clients):
