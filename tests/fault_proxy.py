@@ -42,7 +42,7 @@ class _Handler(BaseHTTPRequestHandler):
             if name.lower() not in _OF_ONE_HOP:
                 request.add_unredirected_header(name, value)  # Host as well: it is part of the signature of S3
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=600) as answer:
                 return self._answer(answer.status, answer.headers, answer.read())
         except urllib.error.HTTPError as error:
             with error:

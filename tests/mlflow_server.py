@@ -41,7 +41,7 @@ def running(program: Path, log: Path, *options: str, variables: Mapping[str, str
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
-        process.wait(120)
+        process.wait(300)
 
 
 def _wait(uri: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -50,7 +50,7 @@ def _wait(uri: str, process: subprocess.Popen[bytes], log: Path) -> None:
         if process.poll() is not None:
             raise EndedEarlier(log.read_text("utf-8", "replace"))
         try:
-            urllib.request.urlopen(f"{uri}/health", timeout=10).close()
+            urllib.request.urlopen(f"{uri}/health", timeout=60).close()
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
         else:

@@ -65,7 +65,7 @@ def test_a_browser_without_a_network_shows_and_searches_the_pages(site):
         page.on("request", lambda request: requests.append(request.url))
         page.goto((site / "tutorial" / "demo.html").as_uri())
         page.get_by_role("textbox", name="Search").fill("ledger")
-        page.locator(".md-search-result__item").first.wait_for(timeout=60_000)
+        page.locator(".md-search-result__item").first.wait_for(timeout=600_000)
         assert "ledger" in page.locator(".md-search-result__list").inner_text().lower()
         browser.close()
     assert errors == []

@@ -28,7 +28,7 @@ LEDGER = "mcti-ledger"
 BUCKETS = ("mcti-data", "mcti-mlflow", LEDGER)
 _ANCHOR_DAYS = 3650
 _DATABASE = "mlflow.db"
-_READY_SECONDS = 240.0  # 8 s on two idle cores; a loaded machine may need ten times as long
+_READY_SECONDS = 900.0  # 8 s on two idle cores; with thirty processes per core thirty times as long, or more
 Announce = Callable[[str], None]
 """Shows one line of status to the user."""
 

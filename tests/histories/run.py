@@ -125,7 +125,7 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate("", timeout=60)
+        self._process.communicate("", timeout=600)
 
 
 def _prepare_clients(environments: list[dict[str, str]]) -> None:

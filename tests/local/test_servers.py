@@ -18,7 +18,7 @@ SLEEP = [sys.executable, "-c", "import time; time.sleep(300)"]
 FAMILY = [sys.executable, "-c", f"import subprocess; subprocess.run({SLEEP!r})"]
 
 
-def until(condition, seconds=30):
+def until(condition, seconds=600):
     limit = time.monotonic() + seconds
     while not condition() and time.monotonic() < limit:
         time.sleep(0.05)

@@ -147,7 +147,7 @@ class TestBroken:
             family = servers.marked_processes(tmp_path / ".stack")
             for process in family:
                 process.kill()
-            psutil.wait_procs(family, timeout=30)
+            psutil.wait_procs(family, timeout=600)
             port = int(first.mlflow.rpartition(":")[2])
             with socket.socket() as taken:
                 taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

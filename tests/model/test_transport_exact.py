@@ -175,7 +175,7 @@ def test_a_forked_process_solves_too():
     answers = context.SimpleQueue()
     child = context.Process(target=_in_child, args=(cost, answers))
     child.start()
-    child.join(timeout=60)
+    child.join(timeout=600)
     alive = child.is_alive()
     child.kill()
     assert not alive

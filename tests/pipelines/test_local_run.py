@@ -73,9 +73,9 @@ def test_the_tasks_of_a_killed_run_end_and_those_of_another_run_continue(tmp_pat
     try:
         if end == "killed":
             runner.send_signal(signal.SIGKILL)
-        runner.wait(timeout=120)
+        runner.wait(timeout=600)
         if end == "killed":
-            task.wait(timeout=120)
+            task.wait(timeout=600)
         assert task.is_running() is (end == "completed")
         assert other.is_running()
     finally:

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 
 import pandas as pd
 import pytest
@@ -12,6 +11,7 @@ from kfp import dsl, local
 
 from mcti import storage
 from mcti.components.train import train
+from tests.polling import wait_for_file
 from tests.test_logs import LINE
 from tests.training import factories
 
@@ -96,11 +96,7 @@ def test_a_killed_task_logs_the_checkpoint_from_which_it_resumes(inputs, tmp_pat
     params = factories.settings(workers=1, epochs=20, checkpoint_seconds=0.0).model_dump_json(by_alias=True)
     folders = [str(inputs[name]) for name in ("cohort", "features", "folds", "best")]
     process = subprocess.Popen([sys.executable, "-c", KILLED, *folders, params, str(tmp_path / "first pod")])
-    deadline = time.monotonic() + 300
-    while not list((tmp_path / "claim").glob("run-8/*/*.checkpoint")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for_file(tmp_path / "claim", "run-8/*/*.checkpoint", process)
     process.kill()
     process.wait()
     newest = sorted((tmp_path / "claim").glob("run-8/*/*.checkpoint"))[-1]

@@ -35,24 +35,26 @@ def running(log, *command):
         )
     try:
         address = f"http://127.0.0.1:{port}"
-        for _ in range(1500):  # five minutes: `mlflow models serve` starts slowly on a busy machine
+        for _ in range(4500):  # fifteen minutes: `mlflow models serve` starts slowly on a busy machine
             assert process.poll() is None, log.read_text()
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/ping", timeout=5) as response:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/ping", timeout=60) as response:
                 assert response.status == 200
                 break
             time.sleep(0.2)
+        else:
+            raise AssertionError(f"no answer: {log.read_text()}")
         yield address
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, 15)
-        process.wait(20)
+        process.wait(300)
 
 
 def post(address, body, path="/invocations"):
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     request = urllib.request.Request(f"{address}{path}", data, {"content-type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=60) as response:
+        with urllib.request.urlopen(request, timeout=600) as response:
             return response.status, json.loads(response.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())

@@ -42,7 +42,7 @@ def test_a_known_and_a_new_patient_are_returned_as_strict_json(saved, server):
         json.dumps({"dataframe_records": [known, new]}).encode(),
         {"content-type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=60) as response:
+    with urllib.request.urlopen(request, timeout=600) as response:
         text = response.read().decode()
     assert "NaN" not in text
     first, second = json.loads(text)["predictions"]

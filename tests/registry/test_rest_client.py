@@ -99,8 +99,8 @@ def together(clients):
     full.delete_registered_model("rest together")
 
 
-@pytest.mark.parametrize("kind", SETTERS)
-def test_concurrent_requests_set_one_new_value(together, kind):
+@pytest.mark.parametrize("target", SETTERS)
+def test_concurrent_requests_set_one_new_value(together, target):
     """MLflow refuses about half of them."""
     rest, run = together
     for number in range(10):
@@ -108,13 +108,13 @@ def test_concurrent_requests_set_one_new_value(together, kind):
 
         def set_value(_, name=f"value-{number}", barrier=barrier):
             barrier.wait()
-            SETTERS[kind](rest, run, name)
+            SETTERS[target](rest, run, name)
 
         with ThreadPoolExecutor(4) as pool:
             assert list(pool.map(set_value, range(4))) == [None] * 4
     model, version = rest.get_registered_model("rest together"), rest.get_model_version("rest together", "1")
     data = rest.get_run(run).data
-    tags = [own for own in (data.tags, data.params, version.tags, model.tags) if "value-0" in own]
+    tags = [mapping for mapping in (data.tags, data.params, version.tags, model.tags) if "value-0" in mapping]
     values = tags or [model.aliases]
     assert [values[0][f"value-{number}"] for number in range(10)] == [("x" if tags else "1")] * 10
 

@@ -15,9 +15,9 @@ pytestmark = [pytest.mark.slow]
 def test_infer_returns_the_bits_of_the_batch_as_tensors(saved, server):
     """Shapes and keys of the Open Inference Protocol (KServe, v2): one patient as tensors, then all as texts."""
     run, folder, _ = saved
-    with urllib.request.urlopen(f"{server}/v2/health/ready", timeout=10) as response:
+    with urllib.request.urlopen(f"{server}/v2/health/ready", timeout=600) as response:
         assert json.loads(response.read()) == {"ready": True}
-    with urllib.request.urlopen(f"{server}/v2", timeout=10) as response:
+    with urllib.request.urlopen(f"{server}/v2", timeout=600) as response:
         assert json.loads(response.read())["name"] == "mcti"
     bag, rows = run.bags[0].astype(float), expected(run, folder)
     one = {
@@ -55,7 +55,7 @@ def test_infer_returns_the_bits_of_the_batch_as_tensors(saved, server):
 
 
 def test_the_metadata_list_the_outputs_of_infer(saved, server):
-    with urllib.request.urlopen(f"{server}/v2/models/mcti", timeout=10) as response:
+    with urllib.request.urlopen(f"{server}/v2/models/mcti", timeout=600) as response:
         listed = json.loads(response.read())["outputs"]
     row = records(saved[0])[0]
     tensors = [

@@ -14,6 +14,8 @@ from typing import Any
 import psutil
 import yaml
 
+from tests.polling import files
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 EVENTS, CENSORED = 24, 36
@@ -109,8 +111,8 @@ def run_with_one_killed_task(
             [str(BIN / "mcti"), *words], cwd=project, stdout=subprocess.PIPE, stderr=log, text=True, env=environment()
         )
         while process.poll() is None:
-            saved = next(out.glob("*/*/train/model/.work/*/step_*"), None)
-            if saved is not None and kill(str(saved.parents[2])):
+            saved = files(out, "*/*/train/model/.work/*/step_*")
+            if saved and kill(str(min(saved).parents[2])):
                 break
             time.sleep(0.02)
         else:

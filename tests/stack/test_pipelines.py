@@ -24,6 +24,7 @@ from mcti.params import IngestParams
 from mcti.registry import tracking
 from mcti.registry.gates import NOT_ENOUGH_EVIDENCE, PROMOTE, REJECT
 from mcti.steps.retraining import detect
+from tests.polling import files
 from tests.stack.small_project import BIN, make_raw_data
 from tests.training.postgres import Server
 
@@ -154,14 +155,14 @@ def tasks_of(run):
 
 def test_a_cancelled_retraining_registers_nothing_and_a_concurrent_one_ends(project):
     process, out = start(project, BIN, "retraining")
-    wait_for(lambda: list(out.glob("*/**/detect-new-data/report")), process, out)
+    wait_for(lambda: files(out, "*/**/detect-new-data/report"), process, out)
     result, folder = run_local(project, BIN, "retraining")
     verdict = json.loads((folder / "detect-new-data" / "report").read_text(encoding="utf-8"))
     assert not verdict["retrain"]
     assert verdict["reason"].endswith(f"is retraining {NAME}: this run ends")
     assert result["reason"] == verdict["reason"]
     holder = verdict["reason"].split()[1]
-    wait_for(lambda: tasks_of(holder) and list(out.glob("*/**/extract")), process, out)
+    wait_for(lambda: tasks_of(holder) and files(out, "*/**/extract"), process, out)
     process.send_signal(signal.SIGTERM)
     process.communicate()
     output = (out / "log").read_text(encoding="utf-8")

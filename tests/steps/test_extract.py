@@ -22,6 +22,7 @@ from mcti.slides.shards import shard_of
 from mcti.slides.tiles import TileSource
 from mcti.steps.extract import extract, merge_shards
 from mcti.steps.merge import merge
+from tests.polling import wait_for_file
 
 LENIENT = ExtractParams(max_failed_slides_share=1.0)
 
@@ -338,9 +339,7 @@ def test_finished_blocks_survive_a_sigkill(slides, complete_run, tmp_path, monke
     )
     out = tmp_path / "out"
     process = subprocess.Popen([sys.executable, "-c", code, str(slides / "P2.tif"), str(out)])
-    while len(list(out.glob(".P2.*.blocks/*.npz"))) < 2:
-        assert process.poll() is None, "the process ended before it was killed"
-        time.sleep(0.01)
+    wait_for_file(out, ".P2.*.blocks/*.npz", process, count=2)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     read, count = TileSource.read, []

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from mcti.params import ExtractParams
 from mcti.slides import features, probe, staging
 from mcti.steps.extract import extract, merge_shards
 from mcti.steps.inventory import inventory
+from tests.polling import wait_for_file
 from tests.slides import dicom_factory
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
@@ -129,9 +129,7 @@ def test_a_killed_run_resumes_and_its_copies_are_deleted(bucket, folder, params,
     )
     command = [sys.executable, "-c", code, bucket + "/slides", out, params.cache]
     process = subprocess.Popen(command, env=dict(os.environ))
-    limit = time.monotonic() + 60
-    while not any(path.suffix == ".tif" for path in left_in(params)) and time.monotonic() < limit:
-        time.sleep(0.01)
+    wait_for_file(Path(params.cache), "**/*.tif", process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert left_in(params)  # the copy that it was processing

@@ -3,7 +3,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pandas as pd
 import pytest
@@ -17,6 +16,7 @@ from mcti.steps.search.best_settings import override
 from mcti.steps.train import train
 from mcti.training import fold_files
 from mcti.training import folds as training
+from tests.polling import wait_for_file
 from tests.training import factories
 
 FILES = ("weights.safetensors", "model.json", "predictions.csv", "history.csv")
@@ -153,6 +153,7 @@ SCRIPT = f"""
 import sys
 from pathlib import Path
 from mcti.steps.train import train
+from tests.polling import wait_for_file
 from tests.training import factories
 root = Path(sys.argv[1])
 try:
@@ -169,16 +170,6 @@ def _start(world, out, workers):
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
 
 
-def _wait_for_a_checkpoint(out, process, seconds=60):
-    """A new one: an earlier process may have left some."""
-    deadline = time.monotonic() + seconds
-    before = set(out.glob(".work/fold_*/*.checkpoint"))
-    while (
-        set(out.glob(".work/fold_*/*.checkpoint")) <= before and process.poll() is None and time.monotonic() < deadline
-    ):
-        time.sleep(0.01)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sigterm_saves_and_sigkill_loses_nothing(world, undisturbed, tmp_path, workers):
@@ -186,15 +177,15 @@ def test_sigterm_saves_and_sigkill_loses_nothing(world, undisturbed, tmp_path, w
     out = tmp_path / "disturbed"
     for blow in (signal.SIGKILL, signal.SIGTERM):
         process = _start(world, out, workers)
-        _wait_for_a_checkpoint(out, process)
+        wait_for_file(out, ".work/fold_*/*.checkpoint", process)
         process.send_signal(blow)
-        stderr = process.communicate(timeout=60)[0]
+        stderr = process.communicate()[0]
         if blow == signal.SIGTERM:
             assert process.returncode == 0
             assert "Paused: paused after step" in stderr
     assert list(out.glob(".work/fold_*/*.checkpoint"))
     process = _start(world, out, workers)
-    assert process.wait(timeout=120) == 0
+    assert process.wait() == 0
     assert storage.tree_md5(out) == undisturbed
     assert not (out / ".work").exists()
 
@@ -206,9 +197,7 @@ def test_a_task_retried_in_an_empty_folder_resumes_from_the_killed_one(world, un
     monkeypatch.setenv("MCTI_CHECKPOINTS", str(lasting))
     monkeypatch.setenv("MCTI_RUN", "run-7")
     process = _start(world, tmp_path / "first pod", 1)
-    deadline = time.monotonic() + 60
-    while not list(lasting.glob("run-7/*/*.checkpoint")) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for_file(lasting, "run-7/*/*.checkpoint", process)
     process.kill()
     process.communicate()
     left = sorted(lasting.glob("run-7/*/*.checkpoint"))
@@ -225,11 +214,11 @@ def test_workers_die_with_a_killed_parent(world, tmp_path):
     import psutil
 
     process = _start(world, tmp_path / "out", 2)
-    _wait_for_a_checkpoint(tmp_path / "out", process)
+    wait_for_file(tmp_path / "out", ".work/fold_*/*.checkpoint", process)
     children = psutil.Process(process.pid).children(recursive=True)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    gone, alive = psutil.wait_procs(children, timeout=20)
+    gone, alive = psutil.wait_procs(children, timeout=300)
     assert gone
     assert not alive
 

@@ -53,7 +53,7 @@ class Server:
         options += ["-c", f"unix_socket_directories={self.data}"]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self.process = subprocess.Popen([self.home / "postgres", *options], cwd=self.data, **quiet, **self._as())
-        for _ in range(600):
+        for _ in range(6000):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0 and self._ready():
                     return
@@ -64,14 +64,14 @@ class Server:
         """Stop it immediately; to its clients this equals a crash."""
         if self.process is not None:
             self.process.send_signal(signal.SIGINT)  # fast shutdown: connections are cut
-            self.process.wait(60)
+            self.process.wait(600)
             self.process = None
 
     def _ready(self) -> bool:
         import psycopg
 
         try:
-            with psycopg.connect(self.url, connect_timeout=2):
+            with psycopg.connect(self.url, connect_timeout=30):
                 return True
         except psycopg.OperationalError:
             return False

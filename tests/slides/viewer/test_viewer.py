@@ -71,7 +71,7 @@ def server(scene):
 
 def get(server, name, *, raw=False, host=None):
     parts = urlsplit(server.url)
-    connection = http.client.HTTPConnection(parts.netloc, timeout=10)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=120)
     connection.putrequest("GET", name if raw else parts.path + name, skip_host=True)
     connection.putheader("Host", host or parts.netloc)
     connection.endheaders()
@@ -245,7 +245,7 @@ def test_a_browser_pans_and_zooms_a_slide_with_its_layers(painted, tmp_path):
             texts = [tab.locator(f"#{name}").inner_text() for name in ("name", "bar-text", "low")]
             browser.close()
         running.send_signal(signal.SIGINT)
-        output, _ = running.communicate(timeout=60)
+        output, _ = running.communicate(timeout=600)
     finally:
         running.kill()
     assert messages == []

@@ -29,7 +29,7 @@ def request(uri, path, body=None):
     data = None if body is None else storage.to_json(body).encode()
     credentials = b64encode(f"admin:{PASSWORDS['admin']}".encode()).decode()
     headers = {"Authorization": f"Basic {credentials}", "Content-Type": "application/json"}
-    with urllib.request.urlopen(urllib.request.Request(f"{uri}{path}", data, headers), timeout=60) as response:
+    with urllib.request.urlopen(urllib.request.Request(f"{uri}{path}", data, headers), timeout=600) as response:
         return response.read()
 
 
