@@ -48,17 +48,18 @@ def release(parent: Path, finished: Collection[str], needed: Collection[str]) ->
     finished  names of the folds that this call trained
     needed    names of all folds that read the pretrainings; those of other tasks left a mark when they finished
 
-    A pretraining that another process uses is kept.
+    A pretraining that another process uses is kept. Of two tasks that finish at one time both may delete.
     """
     marks = parent / "finished"
     marks.mkdir(parents=True, exist_ok=True)
-    for name in finished:
-        (marks / name).touch()
-    if not set(needed) <= {mark.name for mark in marks.iterdir()}:
-        return
-    for folder in parent.glob("pretraining_*"):
-        _delete_unless_used(folder)
-    shutil.rmtree(marks, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):  # another task has just deleted the folder
+        for name in finished:
+            (marks / name).touch()
+        if not set(needed) <= {mark.name for mark in marks.iterdir()}:
+            return
+        for folder in parent.glob("pretraining_*"):
+            _delete_unless_used(folder)
+        shutil.rmtree(marks, ignore_errors=True)
     with contextlib.suppress(OSError):  # it has checkpoints of another task
         parent.rmdir()
 

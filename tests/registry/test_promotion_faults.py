@@ -16,7 +16,7 @@ from mcti.registry.gates import GateEvaluation
 from mcti.steps.ledger import show_ledger, verify_ledger
 from mcti.steps.promote.step import promote, rollback
 from mcti.steps.register import register
-from tests.histories.clients import limited_waiting
+from tests.histories import clients
 from tests.histories.run import Proxy
 from tests.registry.factories import Run
 
@@ -150,7 +150,8 @@ def test_a_service_that_fails_at_any_write_is_one_error_and_the_promotion_is_com
 @pytest.mark.parametrize("target", ["S3", "MLflow"])
 def test_a_connection_that_gets_no_answer_any_more_ends_the_promotion(wire, monkeypatch, target):
     """A partition leaves the connections of an earlier promotion open: the proxy accepts requests and answers none."""
-    with limited_waiting(), Proxy(1) as proxy:
+    monkeypatch.setattr(clients, "_SECONDS", 15)  # the requests before the partition are answered in time
+    with clients.limited_waiting(), Proxy(1) as proxy:
         for name, value in proxy.environments[0].items():
             monkeypatch.setenv(name, value)
         second()

@@ -10,7 +10,7 @@ from tests.histories.run import History, Proxy, run
 from tests.registry.trust.factories import new_key, private_pem
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
-ATTEMPTS = 6  # a short history of a loaded machine may contain no occasion for the planted fault
+ATTEMPTS = 30  # a short history of a loaded machine may contain no occasion for the planted fault
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Fine-tuning of a pretrained network: what is trained, and the choice in inner folds of the training part."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -194,3 +195,24 @@ def test_a_training_part_too_small_for_inner_folds_is_not_transferred(related):
         bags[name] = dataclasses.replace(bag, event=bag.event and few <= 5)
     outcome = fine_tuning.train(task_of(dataclasses.replace(small, bags=bags), related[:1], epochs=1))
     assert outcome.fine_tuning["choice"] == "none"
+
+
+@pytest.mark.parametrize("method", ["iterdir", "glob"])
+def test_two_tasks_that_finish_at_one_time_may_both_delete_the_pretrainings(tmp_path, monkeypatch, method):
+    """The second one deletes after the first one has written its mark, or has listed the pretrainings."""
+    parent, names, original, calls = tmp_path / "run", ["fold_0", "fold_1"], getattr(Path, method), []
+    (parent / "pretraining_a").mkdir(parents=True)
+    pretraining_store.release(parent, ["fold_1"], names)
+
+    def interrupted(path, *pattern):
+        listed = list(original(path, *pattern))
+        if calls:
+            return listed
+        calls.append(path)
+        pretraining_store.release(parent, ["fold_1"], names)
+        return listed if method == "glob" else original(path, *pattern)
+
+    monkeypatch.setattr(Path, method, interrupted)
+    pretraining_store.release(parent, ["fold_0"], names)
+    assert len(calls) == 1
+    assert not parent.exists()
