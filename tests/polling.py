@@ -1,4 +1,4 @@
-"""Waiting for the files of another process: until they exist, or the process ends, or after a long time."""
+"""Waiting for another process: until its files exist, or it ends, or for a long time."""
 
 import contextlib
 import subprocess
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 LIMIT_SECONDS = 900  # a process that imports torch takes minutes to its first file on a loaded machine
+LIMIT_MS = 1000 * LIMIT_SECONDS  # of the start of a browser and of each wait in it; the default is 30 s
 
 
 def files(folder: Path, pattern: str) -> set[Path]:

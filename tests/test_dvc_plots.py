@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.polling import LIMIT_MS
+
 ROOT = Path(__file__).parents[1]
 VEGA = ROOT / ".dvc" / "vega"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -72,13 +74,14 @@ def test_the_difference_of_two_commits_is_drawn_without_a_network(tmp_path):
     page = tmp_path / "dvc_plots" / "index.html"
     with sync_playwright() as play:
         browser = play.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--host-resolver-rules=MAP * 127.0.0.1:9"]
+            executable_path=CHROMIUM, args=["--no-sandbox", "--host-resolver-rules=MAP * 127.0.0.1:9"], timeout=LIMIT_MS
         )
         opened, requested, errors = browser.new_page(), [], []
+        opened.set_default_timeout(LIMIT_MS)
         opened.on("request", lambda request: requested.append(request.url))
         opened.on("pageerror", lambda error: errors.append(str(error)))
         opened.goto(page.as_uri())
-        opened.wait_for_selector("svg, canvas", timeout=120_000)
+        opened.wait_for_selector("svg, canvas")
         browser.close()
     assert not errors
     assert not [address for address in requested if not address.startswith(("file:", "data:"))]

@@ -13,6 +13,7 @@ import yaml
 from mcti import params
 from tests import command_blocks
 from tests.command_blocks import ELSEWHERE, GENERATED, LANGUAGES, PAGES, ROOT, blocks, commands, fault
+from tests.polling import LIMIT_MS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 TUTORIAL = ("demo.md", "own-tables.md", "own-features.md", "cluster.md", "promotion.md")
@@ -58,14 +59,15 @@ def test_a_browser_without_a_network_shows_and_searches_the_pages(site):
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=LIMIT_MS)
         page = browser.new_context(offline=True).new_page()
+        page.set_default_timeout(LIMIT_MS)
         errors, requests = [], []
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("request", lambda request: requests.append(request.url))
         page.goto((site / "tutorial" / "demo.html").as_uri())
         page.get_by_role("textbox", name="Search").fill("ledger")
-        page.locator(".md-search-result__item").first.wait_for(timeout=600_000)
+        page.locator(".md-search-result__item").first.wait_for()
         assert "ledger" in page.locator(".md-search-result__list").inner_text().lower()
         browser.close()
     assert errors == []

@@ -56,7 +56,7 @@ def readiness(engine, image, folder):
     name = docker(engine, "run", "--detach", *flags, image, *command).strip()
     address = f"http://127.0.0.1:{port}/v2/health/ready"
     try:
-        for _ in range(300):
+        for _ in range(1500):
             with contextlib.suppress(OSError), urllib.request.urlopen(address) as output:
                 return json.load(output)
             time.sleep(1)

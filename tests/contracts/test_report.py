@@ -8,6 +8,7 @@ import pytest
 from mcti.contracts import drift, measurements, report, suites
 from tests.contracts import factories
 from tests.contracts.test_expectations import COHORT_RULES
+from tests.polling import LIMIT_MS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 LONG = "Breast Invasive Ductal Carcinoma with a long name " * 3
@@ -61,12 +62,13 @@ def test_no_text_is_cut_off_in_a_browser(page):
         return r.getBoundingClientRect().height > 1.5 * parseFloat(getComputedStyle(e).lineHeight) })
         .map(e => e.textContent)"""
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=LIMIT_MS)
         for scheme in ("light", "dark"):
             for width in (1280, 390):
                 context = browser.new_context(
                     viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
                 )
+                context.set_default_timeout(LIMIT_MS)
                 tab, messages = context.new_page(), []
                 tab.on("console", lambda message, messages=messages: messages.append(message.text))
                 tab.goto(page.as_uri())

@@ -199,10 +199,11 @@ def test_the_report_opens_offline_in_a_browser_with_every_figure(project):
 import json, shutil, sys
 from playwright.sync_api import sync_playwright
 with sync_playwright() as play:
-    browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+    browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"], timeout=900_000)
     results = {}
     for page_path in sys.argv[1:]:
         page = browser.new_context(offline=True).new_page()
+        page.set_default_timeout(900_000)
         errors, requests = [], []
         page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda e: errors.append(str(e)))

@@ -26,6 +26,7 @@ from mcti.slides.manifest import SlideRow
 from mcti.slides.tissue import Overview
 from mcti.slides.viewer.scene import Scene
 from mcti.slides.viewer.server import Server
+from tests.polling import LIMIT_MS
 
 from ..conftest import extract_one, texture, write_tiff
 
@@ -215,9 +216,9 @@ def test_a_browser_pans_and_zooms_a_slide_with_its_layers(painted, tmp_path):
     try:
         url = running.stderr.readline().split()[1]
         with sync_playwright() as play:
-            browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=LIMIT_MS)
             tab, messages, hosts = browser.new_page(viewport={"width": 1200, "height": 800}), [], set()
-            tab.set_default_timeout(120_000)  # for a loaded machine
+            tab.set_default_timeout(LIMIT_MS)
             tab.on("console", lambda message: messages.append(message.text))
             tab.on("pageerror", lambda error: messages.append(str(error)))
             tab.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
