@@ -49,9 +49,9 @@ RESULTS = ["data/folds.csv", "reports/evaluation/metrics.json", "reports/evaluat
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def project(preloaded, tmp_path_factory):
     """A clone in which the servers run and all stages are done."""
-    folder = clone(tmp_path_factory.mktemp("first clone") / "a project")
+    folder = clone(tmp_path_factory.mktemp("first clone") / "a project", programs=preloaded)
     shrink_settings(folder)
     make_raw_data(folder)
     record_as_complete(folder / "data" / "raw")
@@ -144,11 +144,11 @@ def test_the_champion_gives_in_a_new_process_the_bits_of_the_evaluation(project)
     assert predicted.loc[evaluated.index].to_dict() == evaluated.to_dict()
 
 
-def test_another_clone_pulls_everything_and_runs_nothing(project, tmp_path):
+def test_another_clone_pulls_everything_and_runs_nothing(project, preloaded, tmp_path):
     dvc(project, "push")
     for command in (["add", "-A"], ["-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "data"]):
         subprocess.run(["git", *command], cwd=project, check=True, capture_output=True)
-    other = clone(tmp_path / "second clone", project)
+    other = clone(tmp_path / "second clone", project, preloaded)
     joined = mcti(other, "stack", "join", str(project))
     assert joined.returncode == 0, joined.stderr
     dvc(other, "pull")
@@ -158,6 +158,7 @@ def test_another_clone_pulls_everything_and_runs_nothing(project, tmp_path):
 
 
 def test_a_repro_that_is_killed_several_times_gives_the_same_numbers(project, tmp_path):
+    """Every stage is a new process here, and also of the pipeline below."""
     other = clone(tmp_path / "killed clone")
     shrink_settings(other)
     (other / "data").mkdir(exist_ok=True)
