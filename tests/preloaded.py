@@ -45,12 +45,15 @@ _end: list[Any] = []
 
 @contextlib.contextmanager
 def programs() -> Iterator[Path]:
-    """A folder with every program of this environment, in which `mcti` and `python` are preloaded."""
+    """The programs of this environment, in which `mcti`, `dvc` and `python` are preloaded; the folder above has its
+    other files, so that `make` finds a complete environment and installs nothing."""
     with tempfile.TemporaryDirectory(prefix="mcti-preloaded-") as name:
-        folder, real = Path(name) / "bin", Path(sys.executable).parent
-        folder.mkdir()
-        for program in real.iterdir():
-            (folder / program.name).symlink_to(program)
+        folder, real = Path(name) / "environment" / "bin", Path(sys.executable).parent
+        folder.mkdir(parents=True)
+        for source, target in ((real, folder), (real.parent, folder.parent)):
+            for path in source.iterdir():
+                if not (target / path.name).exists():
+                    (target / path.name).symlink_to(path)
         address = str(Path(name) / "socket")
         for program in ("mcti", "dvc", "python"):
             words = [sys.executable, "-IS", __file__, address, program, sys.executable]

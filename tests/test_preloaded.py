@@ -43,6 +43,11 @@ def test_other_words_run_the_interpreter(preloaded):
     assert (done.returncode, done.stdout) == (7, b"1\n")
 
 
+def test_the_folder_of_the_programs_is_the_whole_environment(preloaded):
+    assert {path.name for path in preloaded.parent.iterdir()} == {path.name for path in BIN.parent.iterdir()}
+    assert {path.name for path in preloaded.iterdir()} == {path.name for path in BIN.iterdir()}
+
+
 @pytest.fixture
 def waiting(preloaded, tmp_path):
     """`dvc repro` of a stage that waits, and the process of that stage."""

@@ -75,7 +75,7 @@ class Run:
 
     def __init__(self, task: Task, device: torch.device) -> None:
         self.task, self.params, self.device, self.ranks = task, task.params, device, ranks()
-        seed_everything((task.params.seed, *task.seed_key, "weights"))
+        seed_everything((task.params.seed, *task.seed_key, "weights"), device)
         net = self._network()
         if task.params.optimizer == "bf16_adafactor":
             bf16_adafactor.to_bf16_matrices(net)
@@ -120,7 +120,8 @@ class Run:
         """
         state, (epoch, position) = self.state, divmod(self.state.step, self.steps_per_epoch)
         chosen = [self.task.bags[i] for i in self._epoch_order(epoch)[position]]
-        state.net.train()
+        if not state.net.training:
+            state.net.train()
         try:
             parts, risks = self._gradients(chosen, epoch)
         except DataError as error:  # the solvers reject costs that are not finite
@@ -221,7 +222,7 @@ class Run:
         elif pairs is not None:
             values, slopes = (pair[list(rows)] for pair in pairs)
             compare = lambda risk: values + slopes * (risk - risk.detach())  # noqa: E731
-        seed_everything((self.params.seed, *self.task.seed_key, "step", self.state.step, 0))
+        seed_everything((self.params.seed, *self.task.seed_key, "step", self.state.step, 0), self.device)
         with part_of_step(len(chosen), rows):
             return self.objective(self.state.net, self._hide(batch, epoch), compare)
 
@@ -310,9 +311,16 @@ def learning_rate(step: int, steps: int, params: TrainParams) -> float:
     return params.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def seed_everything(key: tuple[int | str, ...]) -> None:
-    """Seed the generator of torch, the only one in training: weights and dropout use it, numpy and random do not."""
-    torch.manual_seed(seeded_generator(*key).initial_seed())
+def seed_everything(key: tuple[int | str, ...], device: torch.device) -> None:
+    """Seed the generators of torch for a device and the CPU: weights and dropout use them, numpy and random do not.
+
+    `torch.manual_seed` gives the same numbers, and formats the call stack for each kind of device that is not in use:
+    milliseconds per step.
+    """
+    seed = seeded_generator(*key).initial_seed()
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed_all(seed)
 
 
 def c_index(bags: Sequence[PatientBag], risks: Sequence[float]) -> float:

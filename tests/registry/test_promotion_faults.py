@@ -81,7 +81,7 @@ class Wire:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    return [Run(tmp_path_factory.mktemp("run"), seed=seed, patients=40) for seed in (0, 1)]
+    return [Run(tmp_path_factory.mktemp("run"), seed=seed, patients=40, folds=2) for seed in (0, 1)]
 
 
 @pytest.fixture

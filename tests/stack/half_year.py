@@ -35,7 +35,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "preset": "tiny", "architecture": {"bilinear_rank": 0}, "epochs": 12, "batch_patients": 16, "workers": 1,
         "learning_rate": 0.003, "weight_decay": 0.01,
     },
-    "evaluate": {"bootstrap": 200, "baselines": ["kaplan_meier", "cox_clinical"], "primary_baseline": "cox_clinical"},
+    "evaluate": {
+        "bootstrap": 200, "baselines": ["kaplan_meier", "cox_clinical"], "primary_baseline": "cox_clinical",
+        "attribution_patients": 0,
+    },
     "register": {"name": NAME, "experiment": NAME},
     "promote": {
         "bootstrap": 500, "min_events": 10, "looks": 4, "ibs_margin": 0.05, "calibration_margin": 0.25,

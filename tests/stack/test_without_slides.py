@@ -210,9 +210,9 @@ def assert_equal_to_files(client, logged, fold):
 
 
 @pytest.fixture(scope="module")
-def champion(project, external, preloaded):
-    """The page of the tutorial on the promotion was run."""
-    command_blocks.run(command_blocks.to_run(TUTORIAL / "promotion.md"), project, environment(preloaded))
+def champion(project, external):
+    """The page of the tutorial on the promotion was run. From here on each command is a new process."""
+    command_blocks.run(command_blocks.to_run(TUTORIAL / "promotion.md"), project, environment())
     return project
 
 
@@ -222,27 +222,27 @@ def test_the_page_on_the_promotion_makes_a_champion_and_its_dossier(champion):
     assert "lung-os" in (champion / "reports" / "dossier.html").read_text(encoding="utf-8")
 
 
-def test_the_page_on_clusters_compiles_a_pipeline_that_passes_the_check(champion, preloaded):
-    output = command_blocks.run(command_blocks.to_run(TUTORIAL / "cluster.md"), champion, environment(preloaded))
+def test_the_page_on_clusters_compiles_a_pipeline_that_passes_the_check(champion):
+    output = command_blocks.run(command_blocks.to_run(TUTORIAL / "cluster.md"), champion, environment())
     assert "0 violations" in output
     assert (champion / "build" / "training.yaml").is_file()
 
 
-def test_the_page_on_predictions_writes_them_for_each_patient(champion, preloaded):
-    command_blocks.run(command_blocks.to_run(HOW_TO / "new-patients.md"), champion, environment(preloaded))
+def test_the_page_on_predictions_writes_them_for_each_patient(champion):
+    command_blocks.run(command_blocks.to_run(HOW_TO / "new-patients.md"), champion, environment())
     predicted = pd.read_csv(champion / "reports" / "predictions.csv")
     assert predicted["risk"].notna().sum() == PATIENTS - 1, "one patient has no features"
     assert list((champion / "reports" / "explanations").iterdir())
 
 
-def test_the_page_on_external_cohorts_tests_the_champion(champion, preloaded):
+def test_the_page_on_external_cohorts_tests_the_champion(champion):
     _, last = command_blocks.to_run(HOW_TO / "external-cohort.md")
-    command_blocks.run([last], champion, environment(preloaded))
+    command_blocks.run([last], champion, environment())
     result = json.loads((champion / "reports" / "external" / "result.json").read_text(encoding="utf-8"))
     assert (result["model"], result["cohort"], result["patients"]) == (NAME, "hospital", PATIENTS)
 
 
-def test_the_page_on_monitoring_reports_whether_to_retrain(champion, preloaded):
-    command_blocks.run(command_blocks.to_run(HOW_TO / "monitoring.md"), champion, environment(preloaded))
+def test_the_page_on_monitoring_reports_whether_to_retrain(champion):
+    command_blocks.run(command_blocks.to_run(HOW_TO / "monitoring.md"), champion, environment())
     result = json.loads((champion / "reports" / "monitoring" / "result.json").read_text(encoding="utf-8"))
     assert isinstance(result["retrain"], bool)
