@@ -94,7 +94,7 @@ def running(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def preloaded():
-    """A folder of programs whose `mcti` and `python` start with their libraries imported."""
+    """A folder of programs whose `mcti`, `dvc` and `python` start with their libraries imported."""
     with preloading.programs() as folder:
         yield folder
 

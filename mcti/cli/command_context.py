@@ -99,13 +99,13 @@ class CommandContext:
         for name, location in reads.items():
             if location is not None and not storage.exists(location):
                 raise DataError("no such file or folder", f"--{name} {location}", "run the step that writes it first")
-        settings = _source_locations(self.settings.train.sources) if sources else {}
-        for key, location in settings.items():
+        of_settings = _source_locations(self.settings.train.sources) if sources else {}
+        for key, location in of_settings.items():
             if not storage.exists(location):
                 raise DataError("no such file or folder", f"{key} {location}", "correct the address in the settings")
         return {
             "dry_run": True,
-            "reads": {k: str(v) for k, v in {**reads, **settings}.items() if v is not None},
+            "reads": {k: str(v) for k, v in {**reads, **of_settings}.items() if v is not None},
             "settings": section.model_dump(mode="json", by_alias=True),
             "writes": out,
         }

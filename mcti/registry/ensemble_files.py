@@ -64,16 +64,16 @@ def load(folder: Path) -> "Ensemble":
     from mcti.registry.ensemble import Ensemble
 
     index, folders = verified_index(folder)
-    spec = storage.read_json(folders[0] / "model.json")
+    specs = [storage.read_json(path / "model.json") for path in folders]
     return Ensemble(
-        members={path.name: _read_member(path) for path in folders},
+        members={path.name: _read_member(path, spec) for path, spec in zip(folders, specs, strict=True)},
         assigned={patient: tuple(names) for patient, names in index["assigned"].items()},
-        horizons_months=tuple(float(months) for months in spec["horizons_months"]),
+        horizons_months=tuple(float(months) for months in specs[0]["horizons_months"]),
         digest=digest_of(index),
-        reference_profiles=_read_profiles(folders),
+        reference_profiles=_profiles(folders, specs),
         default_members=tuple(index.get("default_members", ())),
-        feature_attributes=spec.get("features", {}),
-        in_sources=frozenset().union(*(source_patients(storage.read_json(path / "model.json")) for path in folders)),
+        feature_attributes=specs[0].get("features", {}),
+        in_sources=frozenset().union(*map(source_patients, specs)),
     )
 
 
@@ -215,15 +215,14 @@ def _check_unaltered(folder: Path, expected: Mapping[str, str]) -> None:
             )
 
 
-def _read_profiles(folders: Sequence[Path]) -> "dict[str, ReferenceProfile]":
+def _profiles(folders: Sequence[Path], specs: Sequence[Mapping[str, Any]]) -> "dict[str, ReferenceProfile]":
     from mcti.model.reference_profile import ReferenceProfile
 
-    profiles = {}
-    for folder in folders:
-        spec = storage.read_json(folder / "model.json")
-        if "reference" in spec:
-            profiles[folder.name] = ReferenceProfile.from_spec(spec["reference"], str(folder / "model.json"))
-    return profiles
+    return {
+        folder.name: ReferenceProfile.from_spec(spec["reference"], str(folder / "model.json"))
+        for folder, spec in zip(folders, specs, strict=True)
+        if "reference" in spec
+    }
 
 
 def _assigned(folders: Sequence[Path]) -> dict[str, list[str]]:
@@ -240,7 +239,7 @@ def _assigned(folders: Sequence[Path]) -> dict[str, list[str]]:
     return dict(sorted(assigned.items()))
 
 
-def _read_member(folder: Path) -> "TrainedModel":
+def _read_member(folder: Path, spec: Mapping[str, Any]) -> "TrainedModel":
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -258,4 +257,4 @@ def _read_member(folder: Path) -> "TrainedModel":
     ]
     if invalid:
         raise DataError(f"tensor {invalid[0]!r} contains a NaN or an infinity", str(path), "train this fold again")
-    return TrainedModel.from_state(tensors, storage.read_json(folder / "model.json"), str(folder / "model.json"))
+    return TrainedModel.from_state(tensors, spec, str(folder / "model.json"))

@@ -255,9 +255,6 @@ class RestClient:
     ) -> None:
         """Log several values in one request.
 
-        The only way to set tags of a run: MLflow refuses one of two concurrent requests of `set-tag` for a new tag, and
-        repeats the insertion for this request.
-
         metrics  (name, value, unit of the name; milliseconds since 1970; step)
         """
         self._set(
