@@ -11,6 +11,7 @@ from kfp import dsl, local
 
 from mcti import storage
 from mcti.components.train import train
+from mcti.pipelines.local_run import interpreter
 from tests.polling import wait_for_file
 from tests.test_logs import LINE
 from tests.training import factories
@@ -46,7 +47,8 @@ def log_lines(inputs, root, params, capfd):
 
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), raise_on_error=False)
     capfd.readouterr()
-    one()
+    with interpreter():  # as `mcti pipeline run-local` does
+        one()
     output = "\n".join(capfd.readouterr())
     assert "\r" not in output
     lines = [raw.strip() + "\n" for raw in output.splitlines()]
