@@ -1,6 +1,7 @@
 """Tables with dates in place of times. The printed command is run in a shell; the days are those of the simulation."""
 
 import re
+import shlex
 import subprocess
 import sys
 
@@ -48,7 +49,7 @@ def refused(path, **answers):
 def run(message, folder):
     """Run the command of the message; the path of the table that it writes."""
     command = re.search(r"(python -c '.*'); then use --clinical (\S+)", message)
-    line = command[1].replace("python", sys.executable, 1)
+    line = command[1].replace("python", shlex.quote(sys.executable), 1)
     subprocess.run(["bash", "-c", line], cwd=folder, check=True)
     return folder / command[2]
 
