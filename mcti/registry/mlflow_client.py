@@ -118,9 +118,9 @@ class FullClient:
                 tags=[RunTag(name, str(value)) for name, value in (tags or {}).items()],
             )
 
-    def download_version(self, name: str, version: str, out: Path) -> Path:
-        """The files of a version, copied into the folder `out`."""
-        return download(f"models:/{name}/{version}", out)
+    def download_version(self, name: str, version: str, folder: str, out: Path) -> Path:
+        """The folder `folder` of a version, copied into `out`."""
+        return download(f"models:/{name}/{version}/{folder}", out)
 
     def download_file(self, run_id: str, path: str, out: Path) -> Path:
         """A file or folder of a run, copied into the folder `out`."""

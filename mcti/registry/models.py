@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # imports torch
 
 DIGEST, EVALUATION, RUN = "mcti.digest", "mcti.evaluation_md5", "mcti.run_id"
 CONTRACT = "mcti.contract"  # passed | failed | unknown: result of `mcti validate` on the cohort
+FOLDER = "artifacts/ensemble"  # of the ensemble, in the files of a version
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 _ALIAS_HINTS = {
     CHALLENGER: "run `mcti register` first",
@@ -229,20 +230,17 @@ def fetch(location: str, scratch: Path) -> Path:
         with tracking.service() as client:
             version = version_at(client, location)
             # By number: the alias may move during the download.
-            folder = client.download_version(version.name, version.version, scratch)
-        _check_digest(folder, version)
-    elif location.startswith(("runs:/", "mlflow-artifacts:/")):
+            ensemble = Path(client.download_version(version.name, version.version, FOLDER, scratch))
+        _check_digest(ensemble, version)
+        return ensemble
+    if location.startswith(("runs:/", "mlflow-artifacts:/")):
         with tracking.service():
             folder = mlflow_client.download(location, scratch)
     else:
         folder = Path(location)
         if not folder.is_dir():
             raise DataError("no such folder", location, "use models:/NAME@ALIAS or a folder of trained folds")
-    return _ensemble_folder(folder)
-
-
-def _ensemble_folder(folder: Path) -> Path:
-    inner = folder / "artifacts" / "ensemble"
+    inner = folder / FOLDER
     return inner if inner.is_dir() else folder
 
 
@@ -252,7 +250,7 @@ def _check_digest(folder: Path, version: Any) -> None:
     A version without the tag or the index is refused: who may write tags could otherwise disable the comparison.
     """
     where = f"model {version.name}, version {version.version}"
-    known, index = version.tags.get(DIGEST), _ensemble_folder(folder) / ensemble_index.INDEX
+    known, index = version.tags.get(DIGEST), folder / ensemble_index.INDEX
     if not known:
         hint = "register its folds with `mcti register`; where it was registered before, see who removed the tag"
         raise DataError(f"the version has no tag {DIGEST}: its weights cannot be verified", where, hint)

@@ -38,8 +38,9 @@ class Aliases:
     @classmethod
     def read(cls, client: Any, name: str) -> "Aliases":
         """As they are in the registry."""
-        versions = (models.version_by_alias(client, name, alias) for alias in (models.CHAMPION, models.PREVIOUS))
-        return cls(*(None if version is None else int(version.version) for version in versions))
+        numbers = client.get_registered_model(name).aliases
+        versions = (numbers.get(alias) for alias in (models.CHAMPION, models.PREVIOUS))
+        return cls(*(None if version is None else int(version) for version in versions))
 
     def items(self) -> tuple[tuple[str, int | None], ...]:
         """(alias, version) of both."""

@@ -44,22 +44,37 @@ class Artifacts:
         return [] if is_file else sorted(items, key=lambda item: item.path)
 
     def download(self, root: str, path: str, out: Path) -> Path:
-        """The file or folder at `path`, copied into the folder `out` under its name; `path` "": its contents.
+        """The file or folder at `path`, copied into the folder `out` under its name.
 
         Raises ApiError when there is no such file.
         """
         target = out / posixpath.basename(path)
         items = self.listed(root, path)
-        if not items:
+        if items:
+            self._download_all(root, items, target)
+        else:
             self._download_file(root, path, target)
-        for item in items:
-            self.download(root, item.path, target)
+        return target
+
+    def download_folder(self, root: str, path: str, out: Path) -> Path:
+        """As `download` of a folder; a folder that does not exist is an empty one."""
+        target = out / posixpath.basename(path)
+        self._download_all(root, self.listed(root, path), target)
         return target
 
     def upload(self, root: str, path: str, content: bytes) -> None:
         """Write a file at `path`."""
         headers = {"Content-Type": "application/octet-stream"}
         self._server.send("PUT", f"{_ENDPOINT}/{quote(_key(root, path))}", data=content, headers=headers)
+
+    def _download_all(self, root: str, items: list[Artifact], target: Path) -> None:
+        """Copy files and folders; the list of their folder states what each is, so that only folders are listed."""
+        target.mkdir(parents=True, exist_ok=True)
+        for item in items:
+            if item.is_dir:
+                self.download_folder(root, item.path, target)
+            else:
+                self._download_file(root, item.path, target / posixpath.basename(item.path))
 
     def _download_file(self, root: str, path: str, target: Path) -> None:
         """Copy a file in chunks: weights may be larger than the memory of a task."""

@@ -88,6 +88,7 @@ class RestClient:
     def __init__(self, uri: str) -> None:
         self.server = Server(uri)
         self.artifacts = Artifacts(self.server)
+        self._roots: dict[str, str] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._full, name)
@@ -143,13 +144,13 @@ class RestClient:
         body = {"name": name, "version": str(version), "description": description}
         return _version(self.server.call("PATCH", "model-versions/update", body)["model_version"])
 
-    def download_version(self, name: str, version: str, out: Path) -> Path:
-        """The files of a version, copied into the folder `out`."""
+    def download_version(self, name: str, version: str, folder: str, out: Path) -> Path:
+        """The folder `folder` of a version, copied into `out`; one that does not exist is empty."""
         response = self._get("model-versions/get-download-uri", name=name, version=str(version))
         root = str(response["artifact_uri"])
         if not self.artifacts.serves(root):
-            return Path(self._full.download_version(name, version, out))
-        return self.artifacts.download(root, "", out)
+            return Path(self._full.download_version(name, version, folder, out))
+        return self.artifacts.download_folder(root, folder, out)
 
     # Experiments and runs.
 
@@ -269,7 +270,7 @@ class RestClient:
 
     def list_artifacts(self, run_id: str, path: str) -> Any:
         """The files and folders of a run directly below `path`; none where it is a file, or does not exist."""
-        root = self.get_run(run_id).info.artifact_uri
+        root = self._root(run_id)
         return (
             self.artifacts.listed(root, path)
             if self.artifacts.serves(root)
@@ -278,14 +279,14 @@ class RestClient:
 
     def download_file(self, run_id: str, path: str, out: Path) -> Path:
         """A file or folder of a run, copied into the folder `out`."""
-        root = self.get_run(run_id).info.artifact_uri
+        root = self._root(run_id)
         if not self.artifacts.serves(root):
             return Path(self._full.download_file(run_id, path, out))
         return self.artifacts.download(root, path, out)
 
     def log_text(self, run_id: str, text: str, path: str) -> None:
         """Write a text as a file of a run."""
-        root = self.get_run(run_id).info.artifact_uri
+        root = self._root(run_id)
         if self.artifacts.serves(root):
             self.artifacts.upload(root, path, text.encode())
         else:
@@ -294,6 +295,12 @@ class RestClient:
     def log_dict(self, run_id: str, tree: Mapping[str, Any], path: str) -> None:
         """Write a tree as a JSON file of a run."""
         self.log_text(run_id, json.dumps(tree, indent=2, default=str), path)
+
+    def _root(self, run_id: str) -> str:
+        """The address of the files of a run, which does not change: it is requested once."""
+        if run_id not in self._roots:
+            self._roots[run_id] = self.get_run(run_id).info.artifact_uri
+        return self._roots[run_id]
 
     def _get(self, endpoint: str, **body: Any) -> dict[str, Any]:
         return self.server.call("GET", endpoint, body)

@@ -13,23 +13,25 @@ def build() -> dict[str, Any]:
 
     It has no serial number and no time: the same environment gives the same document.
     """
-    packages = {_name(package): package for package in metadata.distributions() if package.metadata["Name"]}
+    # Each access to the metadata of a distribution parses its file, with the whole description of the package.
+    every = [package.metadata for package in metadata.distributions()]
+    packages = {_name(fields): fields for fields in every if fields["Name"]}
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",
         "version": 1,
         "metadata": {"component": _component("mcti", packages["mcti"])} if "mcti" in packages else {},
-        "components": [_component(name, package) for name, package in sorted(packages.items()) if name != "mcti"],
+        "components": [_component(name, packages[name]) for name in sorted(packages) if name != "mcti"],
     }
 
 
-def _component(name: str, package: metadata.Distribution) -> dict[str, Any]:
-    purl = f"pkg:pypi/{name}@{package.version}"
-    fields = package.metadata
+def _component(name: str, fields: metadata.PackageMetadata) -> dict[str, Any]:
+    version = fields["Version"]
+    purl = f"pkg:pypi/{name}@{version}"
     expression = {"expression": fields["License-Expression"]} if "License-Expression" in fields else None
-    stated = expression or _licence_name(package)
+    stated = expression or _licence_name(fields)
     licences = {"licenses": [stated]} if stated else {}
-    return {"type": "library", "name": name, "version": package.version, "purl": purl, "bom-ref": purl, **licences}
+    return {"type": "library", "name": name, "version": version, "purl": purl, "bom-ref": purl, **licences}
 
 
 def licence(component: dict[str, Any]) -> str:
@@ -38,9 +40,8 @@ def licence(component: dict[str, Any]) -> str:
     return str(stated.get("expression") or stated.get("license", {}).get("name", ""))
 
 
-def _licence_name(package: metadata.Distribution) -> dict[str, Any]:
+def _licence_name(fields: metadata.PackageMetadata) -> dict[str, Any]:
     """The licence of a package without an SPDX expression: its licence field, or its classifiers."""
-    fields = package.metadata
     first = str(fields["License"]).strip().splitlines() if "License" in fields else []
     name = first[0].strip() if first else ""
     if 0 < len(name) <= _SHORT and name.upper() != "UNKNOWN" and not name.startswith("Copyright"):
@@ -52,5 +53,5 @@ def _licence_name(package: metadata.Distribution) -> dict[str, Any]:
     return {"license": {"name": name}} if name else {}
 
 
-def _name(package: metadata.Distribution) -> str:
-    return re.sub(r"[-_.]+", "-", str(package.metadata["Name"])).lower()
+def _name(fields: metadata.PackageMetadata) -> str:
+    return re.sub(r"[-_.]+", "-", str(fields["Name"])).lower()

@@ -38,9 +38,9 @@ def ensemble(tmp_path_factory):
 
 
 def fetch_with(monkeypatch, tmp_path, folder, tags):
-    """`fetch` of version 2 with these tags, whose files are those of `folder`."""
+    """`fetch` of version 2 with these tags, whose ensemble is that in `folder`."""
     version = SimpleNamespace(name="lung-os", version="2", tags=tags)
-    client = SimpleNamespace(download_version=lambda *_: folder)
+    client = SimpleNamespace(download_version=lambda name, version, inner, out: folder / inner)
     monkeypatch.setattr(tracking, "service", lambda: contextlib.nullcontext(client))
     monkeypatch.setattr(models, "version_at", lambda *_: version)
     return models.fetch("models:/lung-os@champion", tmp_path)

@@ -187,6 +187,13 @@ def test_files(clients, tmp_path, monkeypatch):
     assert one == tmp_path / "one" / "b ü.txt"
     card = full.download_file(run_id, "card/card.json", tmp_path / "card")
     assert card.read_text(encoding="utf-8") == '{\n  "\\u00fc": [\n    1,\n    2.5,\n    null\n  ]\n}'
+    source = f"{rest.get_run(run_id).info.artifact_uri}/evaluation"
+    full.create_registered_model("rest version")
+    full.create_model_version("rest version", source=source, run_id=run_id)
+    for number, client in enumerate(clients):
+        folder = client.download_version("rest version", "1", "deep er", tmp_path / f"version {number}")
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"b ü.txt": b"b"}
+    assert list(rest.download_version("rest version", "1", "absent", tmp_path / "version").iterdir()) == []
     # The server answers 500 for an absent file in S3, which is repeated for four minutes by default.
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     with tracking.service() as impatient, pytest.raises(ApiError):

@@ -144,8 +144,7 @@ class RegisteredVersion(Material):
         """
         if self.local is not None:
             return self.local
-        downloaded = self.client.download_version(self.name, str(self.number), self.scratch / "model")
-        folder = Path(downloaded) / "artifacts" / "ensemble"
+        folder = Path(self.client.download_version(self.name, str(self.number), models.FOLDER, self.scratch / "model"))
         if not (folder / ensemble_index.INDEX).is_file():
             hint = "restore its files from a backup of the bucket, or register the model again"
             raise DataError(f"{ensemble_index.INDEX} is missing", self.address, hint)
