@@ -6,6 +6,7 @@ Shapes: n patients, p columns, h horizons.
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -37,12 +38,13 @@ class Baseline(Protocol):
 
     needs_bags        it uses slide features
     needs_embeddings  it uses embeddings of slides or patients, not features of patches
-    from_origin       its library has no left truncation: it counts every patient at risk from the origin
+    by_library        scikit-survival fits it, in compiled code that runs at the same time as Python. It has no left
+                      truncation: every patient counts as at risk from the origin
     """
 
     needs_bags: bool
     needs_embeddings: bool
-    from_origin: bool
+    by_library: bool
 
     def fit(self, train: Inputs, seed: int) -> Self:
         """Fit the model and all preprocessing on the training part."""
@@ -60,7 +62,7 @@ class KaplanMeierBaseline:
     Its C is 0.5 by the tie rule. Its Brier score is the reference of the skill score.
     """
 
-    needs_bags = needs_embeddings = from_origin = False
+    needs_bags = needs_embeddings = by_library = False
 
     def fit(self, train: Inputs, seed: int) -> Self:  # noqa: ARG002 - no random numbers
         """Estimate the curve of the training part."""
@@ -83,7 +85,7 @@ class RidgeCox:
     The penalty is chosen by the cross-validated partial likelihood of inner folds of the training part.
     """
 
-    from_origin = False
+    by_library = False
 
     def __init__(self, *blocks: Callable[[], Block], needs_bags: bool = False, needs_embeddings: bool = False) -> None:
         self._blocks = [create() for create in blocks]
@@ -122,7 +124,7 @@ class CoxnetGenes:
     """
 
     needs_bags = needs_embeddings = False
-    from_origin = True
+    by_library = True
     # The smallest share of the l1 penalty with which the solver is stable: many weak genes predict better than few.
     L1_SHARE = 0.02
     PATH_LENGTH, MIN_RATIO = 30, 0.05  # geometric path from the smallest penalty without any gene down to 5 % of it
@@ -162,7 +164,7 @@ class Trees:
     """A scikit-survival ensemble of trees on clinical columns and genes."""
 
     needs_bags = needs_embeddings = False
-    from_origin = True
+    by_library = True
 
     def __init__(self, create: Callable[[int], Any]) -> None:
         self._create = create
@@ -198,15 +200,10 @@ class Forest(Trees):
     The statistic and the curves change at event times alone, so the result has the same bits. The time of a split grows
     with the number of different times: a cohort with 16 % events is fitted in a third of the time.
 
-    The trees grow in a thread per core, each from its own random numbers. One thread predicts: several would sum the
-    curves of the trees in the order in which they end, which changes the last bit.
+    The trees grow in as many threads as `joblib.parallel_config` gives the fit, each from its own random numbers. One
+    thread predicts: several would sum the curves of the trees in the order in which they end, which changes the last
+    bit.
     """
-
-    def fit(self, train: Inputs, seed: int) -> Self:
-        """See Trees."""
-        super().fit(train, seed)
-        self._model.set_params(n_jobs=1)
-        return self
 
     @staticmethod
     def _outcomes(train: Inputs) -> Any:
@@ -228,7 +225,7 @@ def _forest(seed: int) -> Any:
     """Random survival forest (Ishwaran et al. 2008, Ann. Appl. Stat. 2:841-860)."""
     from sksurv.ensemble import RandomSurvivalForest
 
-    return RandomSurvivalForest(200, min_samples_leaf=10, max_features="sqrt", n_jobs=-1, random_state=seed)
+    return RandomSurvivalForest(200, min_samples_leaf=10, max_features="sqrt", random_state=seed)
 
 
 def _boosting(seed: int) -> Any:
@@ -302,10 +299,16 @@ def _coxnet_path(table: FloatArray, train: Inputs) -> FloatArray:
     return np.asarray(model.fit(table, _labels(train)).alphas_[1:], dtype=np.float64)
 
 
-def fit_folds(name: str, inputs: Inputs, outcomes: Outcomes, seed: int) -> list[Baseline]:
+def fit_folds(
+    name: str,
+    inputs: Inputs,
+    outcomes: Outcomes,
+    seed: int,
+    context: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> list[Baseline]:
     """One baseline fitted on the training part of every fold, in the order of the folds.
 
-    inputs: rows in the order of the cohort table, as in `outcomes`.
+    inputs: rows in the order of the cohort table, as in `outcomes`;  context: around the fit of each fold
 
     Raises
         DataError when a training part has no event
@@ -314,7 +317,11 @@ def fit_folds(name: str, inputs: Inputs, outcomes: Outcomes, seed: int) -> list[
         if not fold.train_event.any():
             hint = "choose fewer folds, or a split stratified by event"
             raise DataError("the training part has no event", f"folds, fold {fold.number}", hint)
-    return [create(name).fit(inputs.rows(fold.train_patients), seed) for fold in outcomes.folds]
+    fitted = []
+    for fold in outcomes.folds:
+        with context():
+            fitted.append(create(name).fit(inputs.rows(fold.train_patients), seed))
+    return fitted
 
 
 def predict_folds(fitted: Sequence[Baseline], inputs: Inputs, outcomes: Outcomes, horizons: FloatArray) -> Predictions:

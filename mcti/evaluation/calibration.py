@@ -257,10 +257,22 @@ def _logistic_newton(weights: FloatArray, had: FloatArray, columns: FloatArray, 
 
     def iterate(weights: FloatArray, beta: FloatArray, max_steps: int) -> tuple[FloatArray, FloatArray]:
         step = np.zeros_like(beta)
+        fitted, term = np.empty(weights.shape), np.empty(weights.shape)  # reused: fresh memory costs time
         for _ in range(max_steps):
-            fitted = 1 / (1 + np.exp(-np.clip(beta @ columns.T + offset, -30, 30)))
-            gradient = (weights * (had - fitted)) @ columns
-            curvature = ((weights * (fitted * (1 - fitted))) @ products).reshape(-1, size, size) + ridge
+            np.matmul(beta, columns.T, out=fitted)
+            fitted += offset
+            np.clip(fitted, -30, 30, out=fitted)
+            np.negative(fitted, out=fitted)
+            np.exp(fitted, out=fitted)
+            fitted += 1
+            np.divide(1, fitted, out=fitted)
+            np.subtract(had, fitted, out=term)
+            term *= weights
+            gradient = term @ columns
+            np.subtract(1, fitted, out=term)
+            term *= fitted
+            term *= weights
+            curvature = (term @ products).reshape(-1, size, size) + ridge
             step = np.clip(np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0], -2, 2)
             beta = beta + step
             if np.abs(step).max() < CONVERGED_STEP:
@@ -269,5 +281,6 @@ def _logistic_newton(weights: FloatArray, had: FloatArray, columns: FloatArray, 
 
     # The solution for the mean weights is a good start: each resample then needs few steps.
     start, _ = iterate(weights.mean(axis=0, keepdims=True), np.zeros((1, size)), 30)
+    weights = np.ascontiguousarray(weights)  # columns selected from the draws are stored column by column
     beta, last = iterate(weights, np.repeat(start, len(weights), axis=0), 12)
     return np.where(np.abs(last).max(axis=1, keepdims=True) < 1e-5, beta, np.nan)

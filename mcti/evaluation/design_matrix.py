@@ -295,9 +295,11 @@ def _numbers(column: pd.Series) -> FloatArray:
 
 def _medians(table: FloatArray) -> FloatArray:
     """Column medians of the known values; 0 for a column without any."""
-    known = np.isfinite(table).any(axis=0)
+    finite = np.isfinite(table)
+    complete, known = finite.all(axis=0), finite.any(axis=0)
     medians = np.zeros(table.shape[1])
-    medians[known] = np.nanmedian(table[:, known], axis=0)
+    medians[complete] = np.median(table[:, complete], axis=0)  # the same bits in a fraction of the time
+    medians[known & ~complete] = np.nanmedian(table[:, known & ~complete], axis=0)
     return medians
 
 

@@ -78,23 +78,26 @@ def score(
     patients: pd.DataFrame,
     groups: RiskGroups,
     params: EvaluateParams,
+    known: Mapping[str, dict[str, Any]] | None = None,
 ) -> Scores:
     """Score every model on the same resamples of patients.
 
     predictions {name: predictions at the requested horizons}, with `mcti`;  patients: the cohort table, rows as in
-    `outcomes`;  groups: the risk groups of MCTI
+    `outcomes`;  groups: the risk groups of MCTI;  known: the numbers of some models, by `by_model`
     """
     requested = np.array(sorted(params.horizons_months))
     usable = metrics.usable_horizons(outcomes, requested)
     horizons = requested[usable]
     draws = Draws.sample(outcomes.event, params.bootstrap, params.seed, outcomes.tested)
     at_horizons = {name: Predictions(p.risk, p.survival[:, usable], p.subtypes) for name, p in predictions.items()}
-    subtype = patients["subtype"].astype(str).to_numpy()
+    known = known or {}
+    others = {name: p for name, p in predictions.items() if name not in known}
+    models = {**known, **by_model(outcomes, others, patients, params)}
     pairs = metrics.c_index(outcomes, predictions[MCTI_KEY].risk)
     rows = subgroups.table(pairs, patients, outcomes.tested, draws.stratified)
     by_subgroup = [row.as_dict() for row in rows]
     return Scores(
-        models={name: _model(outcomes, p, horizons, subtype, draws) for name, p in at_horizons.items()},
+        models={name: models[name] for name in predictions},
         comparison=compare(outcomes, at_horizons, horizons, draws, params),
         risk_groups=risk_group_numbers(outcomes, groups, draws, params),
         subgroups=by_subgroup,
@@ -104,6 +107,18 @@ def score(
         forest=cohort_figures.forest_rows(outcomes, pairs, by_subgroup, draws.stratified),
         late_entries=outcomes.late_entries,
     )
+
+
+def by_model(
+    outcomes: Outcomes, predictions: Mapping[str, Predictions], patients: pd.DataFrame, params: EvaluateParams
+) -> dict[str, dict[str, Any]]:
+    """{name: the numbers of the model, as in `Scores.models`}; arguments as in `score`."""
+    requested = np.array(sorted(params.horizons_months))
+    usable = metrics.usable_horizons(outcomes, requested)
+    draws = Draws.sample(outcomes.event, params.bootstrap, params.seed, outcomes.tested)
+    subtype = patients["subtype"].astype(str).to_numpy()
+    at_horizons = {name: Predictions(p.risk, p.survival[:, usable], p.subtypes) for name, p in predictions.items()}
+    return {name: _model(outcomes, p, requested[usable], subtype, draws) for name, p in at_horizons.items()}
 
 
 def as_interval(numbers: Mapping[str, float | None]) -> Interval:

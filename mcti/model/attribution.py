@@ -245,7 +245,9 @@ class _Path:
         position = shares.clone().requires_grad_()
         parts = self._tokens(self._inputs(position))[1]
         weights = {name: torch.zeros_like(part, requires_grad=True) for name, part in parts.items()}
-        product = torch.autograd.grad([*parts.values()], position, [*weights.values()], create_graph=True)[0]
+        # One sum: for weights as gradients of several outputs PyTorch would import sympy, which takes a second.
+        total = torch.stack([(part * weights[name]).sum() for name, part in parts.items()]).sum()
+        product = torch.autograd.grad(total, position, create_graph=True)[0]
         gradients = torch.autograd.grad(product.sum(), [*weights.values()], allow_unused=True)
         derivatives = zip(parts, gradients, strict=True)
         return {name: torch.zeros_like(parts[name]) if by is None else by for name, by in derivatives}

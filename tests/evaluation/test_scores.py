@@ -1,5 +1,7 @@
 """Scores of several models on one small cohort."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,15 @@ def scored() -> scores.Scores:
     models = {"mcti": predict(0.1), "cox_clinical": predict(2.0), "network_alone": predict(0.5)}
     groups = risk_groups.form_groups(OUTCOMES, models["mcti"].risk, 2)
     return scores.score(OUTCOMES, models, PATIENTS, groups, PARAMS)
+
+
+def test_known_numbers_of_some_models_give_the_same_scores(scored):
+    models = {"mcti": predict(0.1), "cox_clinical": predict(2.0), "network_alone": predict(0.5)}
+    known = scores.by_model(OUTCOMES, {name: models[name] for name in ("network_alone", "mcti")}, PATIENTS, PARAMS)
+    groups = risk_groups.form_groups(OUTCOMES, models["mcti"].risk, 2)
+    again = scores.score(OUTCOMES, models, PATIENTS, groups, PARAMS, known)
+    assert list(again.models) == list(models)
+    assert json.dumps(again.metrics_json()) == json.dumps(scored.metrics_json())
 
 
 def test_a_horizon_beyond_follow_up_is_not_scored(scored):

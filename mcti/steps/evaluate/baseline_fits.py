@@ -1,7 +1,11 @@
 """Input of the baselines from a cohort, and their predictions on every fold."""
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError, Future
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -71,41 +75,110 @@ def bag_moments(cohort: Location, features: Location, patients: list[str]) -> tu
     return np.stack([moments.get(patient, without_patches) for patient in patients]), embeddings
 
 
-def fit_baselines(
-    inputs: Inputs, outcomes: Outcomes, params: EvaluateParams, progress: Progress | None = None
-) -> FittedBaselines:
-    """Every baseline of the settings, fitted on every fold, with its predictions.
+@dataclass(frozen=True)
+class _Fit:
+    """One baseline, fitted on every fold: its out-of-fold predictions, and the models that can be stored as numbers."""
 
-    Baselines of embeddings are fitted where the features are embeddings.
+    predictions: Predictions
+    stored: list[LinearPredictor]
+
+
+class BaselineFits:
+    """Fits of the baselines of the settings. Inside its context a further thread fits those of a library.
+
+    Baselines of embeddings are fitted where the features are embeddings. The further thread leaves one core to the
+    caller until the caller waits for it. It is a daemon thread: the process ends without it, as after Ctrl-C.
 
     Raises
         UsageError when a baseline does not exist
-        DataError when a training part has no event
     """
-    from threadpoolctl import threadpool_limits
 
-    models = {name: baselines.create(name) for name in params.baselines}
-    if inputs.bags is None or not inputs.embeddings:  # a baseline of other features is no gap of this evaluation
-        models = {name: model for name, model in models.items() if not model.needs_embeddings}
-    skipped = {
-        name: "no slide features were passed" for name, b in models.items() if b.needs_bags and inputs.bags is None
-    }
-    if inputs.entry_months is not None:
-        reason = "its library has no left truncation (entry_months): it would count patients from the origin"
-        skipped |= {name: reason for name, model in models.items() if model.from_origin}
-    selected = [name for name in models if name not in skipped]
-    horizons = np.array(sorted(params.horizons_months))
-    fitted: dict[str, Predictions] = {}
-    stored: dict[str, list[LinearPredictor]] = {}
-    # One thread: a fixed order of summation, so that the last bit does not depend on the load of the machine.
-    with threadpool_limits(1):
-        for done, name in enumerate(selected):
-            if progress is not None:
-                progress(done, len(selected), "baselines", name)
-            folds = baselines.fit_folds(name, inputs, outcomes, params.seed)
-            fitted[name] = baselines.predict_folds(folds, inputs, outcomes, horizons)
-            numbers = [model for fold in folds if (model := fold.stored(horizons)) is not None]
-            stored |= {name: numbers} if numbers else {}
-    if progress is not None:
-        progress(len(selected), len(selected), "baselines")
-    return FittedBaselines(fitted, StoredBaselines(stored, tuple(map(str, inputs.genes.columns))), skipped)
+    def __init__(self, inputs: Inputs, outcomes: Outcomes, params: EvaluateParams) -> None:
+        self._inputs, self._outcomes, self._params = inputs, outcomes, params
+        models = {name: baselines.create(name) for name in params.baselines}
+        if inputs.bags is None or not inputs.embeddings:  # a baseline of other features is no gap of this evaluation
+            models = {name: model for name, model in models.items() if not model.needs_embeddings}
+        self.skipped = {
+            name: "no slide features were passed" for name, b in models.items() if b.needs_bags and inputs.bags is None
+        }
+        if inputs.entry_months is not None:
+            reason = "its library has no left truncation (entry_months): it would count patients from the origin"
+            self.skipped |= {name: reason for name, model in models.items() if model.by_library}
+        self._fits: dict[str, Future[_Fit]] = {name: Future() for name in models if name not in self.skipped}
+        self._by_library = [name for name in self._fits if models[name].by_library]
+        self._awaited, self._left = threading.Event(), threading.Event()
+        self._context = ExitStack()
+
+    def __enter__(self) -> Self:
+        from threadpoolctl import threadpool_limits
+
+        # One thread: a fixed order of summation, so that the last bit does not depend on the load of the machine.
+        self._context.enter_context(threadpool_limits(1))
+        if self._by_library:
+            # Imported in this thread: two threads that import modules with circular imports can see unfinished ones.
+            from sksurv import ensemble, linear_model  # noqa: F401
+
+            threading.Thread(target=self._fit_by_library, daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._left.set()
+        self._context.close()
+
+    def without_library(self, progress: Progress | None = None) -> dict[str, Predictions]:
+        """Fit the baselines that no library fits, in this thread: {name: out-of-fold predictions}.
+
+        Raises
+            DataError when a training part has no event
+        """
+        direct = [name for name in self._fits if name not in self._by_library]
+        for done, name in enumerate(direct):
+            self._report(progress, done, name)
+            self._fits[name].set_result(self._fit(name, nullcontext))
+        return {name: self._fits[name].result().predictions for name in direct}
+
+    def result(self, progress: Progress | None = None) -> FittedBaselines:
+        """All baselines, in the order of the settings; called after `without_library`, it waits for the further thread.
+
+        Raises
+            DataError when a training part has no event
+        """
+        self._awaited.set()
+        for number, name in enumerate(self._by_library):
+            self._report(progress, len(self._fits) - len(self._by_library) + number, name)
+            self._fits[name].result()
+        if progress is not None:
+            progress(len(self._fits), len(self._fits), "baselines")
+        fits = {name: future.result() for name, future in self._fits.items()}
+        stored = {name: fit.stored for name, fit in fits.items() if fit.stored}
+        genes = tuple(map(str, self._inputs.genes.columns))
+        return FittedBaselines(
+            {name: fit.predictions for name, fit in fits.items()}, StoredBaselines(stored, genes), self.skipped
+        )
+
+    def _report(self, progress: Progress | None, done: int, name: str) -> None:
+        if progress is not None:
+            progress(done, len(self._fits), "baselines", name)
+
+    def _fit_by_library(self) -> None:
+        for name in self._by_library:
+            try:
+                self._fits[name].set_result(self._fit(name, self._cores))
+            except BaseException as error:  # raised in the thread that waits
+                self._fits[name].set_exception(error)
+
+    def _fit(self, name: str, context: Callable[[], AbstractContextManager[None]]) -> _Fit:
+        folds = baselines.fit_folds(name, self._inputs, self._outcomes, self._params.seed, context)
+        horizons = np.array(sorted(self._params.horizons_months))
+        predictions = baselines.predict_folds(folds, self._inputs, self._outcomes, horizons)
+        return _Fit(predictions, [model for fold in folds if (model := fold.stored(horizons)) is not None])
+
+    @contextmanager
+    def _cores(self) -> Iterator[None]:
+        """The threads of the fit of one fold: one per core, one less while the caller works."""
+        from joblib import parallel_config
+
+        if self._left.is_set():
+            raise CancelledError
+        with parallel_config(n_jobs=-1 if self._awaited.is_set() else -2):
+            yield

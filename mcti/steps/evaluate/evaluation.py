@@ -47,6 +47,7 @@ from mcti.steps.evaluate import (
     search_use,
 )
 from mcti.steps.evaluate import comparators as comparator_models
+from mcti.steps.evaluate.baseline_fits import BaselineFits
 from mcti.steps.evaluate.ensemble_parts import FoldModels
 from mcti.steps.evaluate.report_files import ReportData
 from mcti.steps.evaluate.step import EvaluateResult
@@ -74,15 +75,18 @@ def run(  # noqa: PLR0913  (the arguments of the step)
     single = modalities.read(models, outcomes, horizons)
     networks = comparator_models.read(comparators, outcomes, horizons, (MCTI_KEY, *PARTS, *params.baselines))
     inputs = baseline_fits.read_inputs(cohort, features, patients)
-    fitted = baseline_fits.fit_baselines(inputs, outcomes, params, progress)
-    fold_models = FoldModels(models, cohort, features, outcomes)
-    others = {**fold_models.predict_parts(horizons, progress), **networks, **fitted.predictions}
     groups = risk_groups.form_groups(outcomes, mcti.risk, params.risk_groups)
-    numbers = scores.score(outcomes, {MCTI_KEY: mcti, **others}, patients, groups, params)
-    shares = fold_models.attribution_shares(params.attribution_patients)
-    incidence = competing_risks.score(
-        patients, outcomes, {MCTI_KEY: mcti, **others}, inputs, groups, numbers.horizons, params
-    )
+    with BaselineFits(inputs, outcomes, params) as fits:
+        direct = fits.without_library(progress)
+        fold_models = FoldModels(models, cohort, features, outcomes)
+        trained = {MCTI_KEY: mcti, **fold_models.predict_parts(horizons, progress), **networks}
+        shares = fold_models.attribution_shares(params.attribution_patients)
+        insights = read_insights(cohort, features, models, outcomes, mcti, shares, slides, embeddings=inputs.embeddings)
+        known = scores.by_model(outcomes, {**trained, **direct}, patients, params)
+        fitted = fits.result(progress)
+    predicted = {**trained, **fitted.predictions}
+    numbers = scores.score(outcomes, predicted, patients, groups, params, known)
+    incidence = competing_risks.score(patients, outcomes, predicted, inputs, groups, numbers.horizons, params)
     numbers = replace(
         numbers,
         competing={} if incidence is None else incidence.numbers,
@@ -93,15 +97,12 @@ def run(  # noqa: PLR0913  (the arguments of the step)
         pretrained=recalibration.is_pretrained(models, split.numbers),
     )
     removed = excluded.read(tables.read_info(cohort), list(cohort_patients["patient_id"]), folds, split)
-    insights = replace(
-        read_insights(cohort, features, models, outcomes, mcti, shares, slides, embeddings=inputs.embeddings),
-        table_1=characteristics.table(patients, outcomes, groups),
-    )
+    insights = replace(insights, table_1=characteristics.table(patients, outcomes, groups))
     summary = _cohort_summary(cohort, outcomes, removed, competing.flags(patients))
     data = ReportData(outcomes, mcti, groups, numbers, params, summary, fitted.skipped, insights, incidence)
     with storage.replacing(out) as draft:
         draft.mkdir()
-        report_files.write_predictions(draft, data, others, patients)
+        report_files.write_predictions(draft, data, predicted, patients)
         _write_excluded(draft, removed)
         _write_development(draft, fitted.stored, _case_mix(patients, outcomes, mcti, horizons))
         storage.write_json(draft / inputs_record.FILE, _inputs(cohort, models, outcomes, params))

@@ -14,7 +14,7 @@ from mcti.evaluation.outcomes import Outcomes
 from mcti.evaluation.predictions import Predictions
 from mcti.evaluation.report import CohortSummary, ModelInsights
 from mcti.evaluation.risk_groups import RiskGroups
-from mcti.evaluation.scores import Scores
+from mcti.evaluation.scores import MCTI_KEY, Scores
 from mcti.figure_canvas import Figure
 from mcti.params import EvaluateParams
 
@@ -41,15 +41,19 @@ class ReportData:
     competing: CompetingScores | None = None
 
 
-def write_predictions(draft: Path, data: ReportData, others: Mapping[str, Predictions], patients: pd.DataFrame) -> None:
+def write_predictions(
+    draft: Path, data: ReportData, predicted: Mapping[str, Predictions], patients: pd.DataFrame
+) -> None:
     """Write predictions.csv (MCTI), baselines.csv (all other models) and groups.csv (columns subtype and site); with
     competing events also cumulative_incidence.csv (all models).
 
-    patients  cohort table, one row per patient
+    predicted  predictions of every model;  patients  cohort table, one row per patient
     """
     outcomes, horizons = data.outcomes, np.array(sorted(data.params.horizons_months))
     predictions.write_csv(predictions.with_outcomes(outcomes, data.mcti, horizons), draft / "predictions.csv")
-    parts = [predictions.table(outcomes, p, horizons).assign(model=name) for name, p in others.items()]
+    parts = [
+        predictions.table(outcomes, p, horizons).assign(model=name) for name, p in predicted.items() if name != MCTI_KEY
+    ]
     if parts:
         frame = pd.concat(parts)
         predictions.write_csv(frame[["model", *frame.columns.drop("model")]], draft / "baselines.csv")
