@@ -29,7 +29,7 @@ from mcti.progress import Progress
 from mcti.registry import ensemble_files, models, recalibrated_ensemble
 from mcti.registry.ensemble import Ensemble
 from mcti.steps.evaluate import baseline_fits
-from mcti.steps.test import comparability, development, prediction
+from mcti.steps.test import comparability, development, prediction, recalibration
 from mcti.steps.test.comparability import ComparedItem
 from mcti.steps.test.development import Development
 from mcti.steps.test.prediction import CohortPredictions, KnownPatients
@@ -99,9 +99,16 @@ class Trial:
 
 
 def predict_cohort(
-    subject: Subject, cohort: Location, features: Location | None, params: EvaluateParams, progress: Progress
+    subject: Subject,
+    cohort: Location,
+    features: Location | None,
+    params: EvaluateParams,
+    progress: Progress,
+    recalibration_share: float | None,
 ) -> Trial:
     """The predictions of the model for a cohort.
+
+    recalibration_share  as in `mcti.steps.test.step.test`: too few events for it are an error before the predictions
 
     Raises DataError as `mcti.steps.test.step.test` does.
     """
@@ -110,6 +117,8 @@ def predict_cohort(
     items = comparability.compare(
         subject.record, info, tables.patients, tables.expression, subject.ensemble, subject.median_months()
     )
+    if recalibration_share is not None:  # patients who cannot be predicted only reduce the events
+        recalibration.assign_parts(tables.patients, recalibration_share)
     horizons, known = np.array(sorted(params.horizons_months)), KnownPatients.of(subject.development.predictions)
     predicted = prediction.predict(subject.ensemble, tables, horizons, params.risk_groups, known, progress)
     return Trial(cohort, tables, info, items, params, predicted)

@@ -58,9 +58,9 @@ def test(
     """
     with tempfile.TemporaryDirectory(prefix="mcti-test-") as scratch:
         subject = Subject.read(model, evaluation, Path(scratch))
-        trial = scoring.predict_cohort(subject, cohort, features, params, progress)
+        trial = scoring.predict_cohort(subject, cohort, features, params, progress, recalibration_share)
         parts = None
-        if recalibration_share is not None:  # too few events are an error before the longer part, the scores
+        if recalibration_share is not None:
             parts = recalibration.assign_parts(trial.rows(trial.predicted), recalibration_share)
         data = scoring.score(subject, trial, trial.predicted)
         with storage.replacing(out) as draft:

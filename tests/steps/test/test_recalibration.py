@@ -115,14 +115,15 @@ def test_the_record_is_part_of_the_digest(world):
     assert all(member.fitted.recalibration is not None for member in loaded.members.values())
 
 
+@pytest.mark.slow
 def test_the_same_bytes_on_every_run(world, tmp_path):
     recalibrate(world, tmp_path / "again")
     for path in (p for p in (world / "out").rglob("*") if p.is_file()):
         assert (tmp_path / "again" / path.relative_to(world / "out")).read_bytes() == path.read_bytes(), path
 
 
-def test_too_small_a_number_of_events_is_refused_before_the_scores(world, tmp_path, monkeypatch):
-    monkeypatch.setattr("mcti.steps.test.scoring.score", None)
+def test_too_small_a_number_of_events_is_refused_before_the_predictions(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("mcti.steps.test.prediction.predict", None)
     with pytest.raises(DataError, match=r"events for the recalibration, fewer than 20 in the cohort"):
         recalibrate(world, tmp_path / "out", share=0.05)
     with pytest.raises(DataError, match=r"events for its evidence, fewer than 20 in the cohort"):
