@@ -304,6 +304,7 @@ def test_an_expectation_fails_for_its_mutation_and_holds_within_its_limit(number
     assert near.passed, near
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(st.sampled_from(MUTATIONS), st.integers(100, 10**6))
 def test_a_mutation_of_any_cohort_fails_its_expectation(mutation, seed):
@@ -348,6 +349,7 @@ def test_a_competing_event_ends_the_observation_but_not_the_follow_up():
     assert competing["early_censored_share"] <= plain["early_censored_share"]
 
 
+@pytest.mark.slow
 def test_no_expectation_fails_in_resamples_of_a_valid_cohort():
     """Four resamples; benchmarks/contracts_false_alarms.py runs two hundred."""
     base = factories.good(1, patients=400)

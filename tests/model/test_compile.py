@@ -3,11 +3,13 @@
 Backend aot_eager traces forward and backward passes and runs them with torch's own kernels, so no compiler is needed.
 """
 
+import pytest
 import torch
 
 from tests.model.cases import batch, config, network
 
 
+@pytest.mark.slow
 def test_the_compiled_network_gives_the_numbers_and_gradients_of_the_plain_one():
     net, inputs = network(config(gene_axes=4, feature_axes=5)).eval(), batch([9, 3])
     answers = []

@@ -13,6 +13,7 @@ SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False,
 TREES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=30)
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), TREES))
 def test_the_bytes_are_those_of_the_standard_library(tree):
     assert canonical_json.to_bytes(tree) == storage.to_json(tree).encode()

@@ -108,8 +108,9 @@ def run_with_one_killed_task(
     words += ["--set", "train.checkpoint_seconds=0", "--set", "cluster.steps.train.backoff_seconds=1"]
     with (out / "log").open("w+") as log:
         process = subprocess.Popen(
-            [str(BIN / "mcti"), *words], cwd=project, stdout=subprocess.PIPE, stderr=log, text=True, env=environment()
-        )
+            [str(project / ".venv/bin/mcti"), *words],
+            cwd=project, stdout=subprocess.PIPE, stderr=log, text=True, env=environment(),
+        )  # fmt: skip
         while process.poll() is None:
             saved = files(out, "*/*/train/model/.work/*/step_*")
             if saved and kill(str(min(saved).parents[2])):
@@ -142,7 +143,7 @@ def environment(programs: Path = BIN) -> dict[str, str]:
 def kill_after(project: Path, seconds: float) -> bool:
     """Start `dvc repro` and SIGKILL its whole process group; True when it was still running."""
     process = subprocess.Popen(
-        [str(BIN / "dvc"), "repro"],
+        [str(project / ".venv/bin/dvc"), "repro"],
         cwd=project, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     time.sleep(seconds)

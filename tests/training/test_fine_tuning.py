@@ -38,6 +38,7 @@ def held_out():
     return cohort("held_out", 250, 8)
 
 
+@pytest.mark.slow
 def test_with_few_own_patients_related_cohorts_raise_c_of_new_patients(related, target, held_out):
     alone = loop.train(task_of(target))
     outcome = fine_tuning.train(task_of(target, related))
@@ -45,6 +46,7 @@ def test_with_few_own_patients_related_cohorts_raise_c_of_new_patients(related, 
     assert c_of(outcome.model, held_out) > c_of(alone.model, held_out) + 0.05
 
 
+@pytest.mark.slow
 def test_a_cohort_with_the_opposite_effects_is_not_used(target):
     opposite = (cohort("a", 200, 1, effect=-0.6), cohort("b", 150, 2, effect=-0.6))
     outcome = fine_tuning.train(task_of(target, opposite))

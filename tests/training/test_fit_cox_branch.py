@@ -171,6 +171,7 @@ def test_training_with_a_source_stores_the_joint_fit_for_the_inputs_of_the_cohor
     assert ranked(model, data, 40) > ranked(alone, data, 40) + 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fine_tuning", ["none", "auto"])
 def test_the_patients_of_the_test_part_do_not_change_the_weights(tmp_path, fine_tuning):
     """Another outcome, other genes and other patches of each test patient: the files have the same bytes.
