@@ -145,11 +145,11 @@ def _check(target: CohortFacts, source: CohortFacts, by_site: bool, covariates: 
     slides, reason = _usable_slides(target.attributes, source.attributes)
     _check_shared(target, shared, slides, source.where, reason)
     expressions = [tables.read_expression(one.address, shared) if shared else _no_genes() for one in (target, source)]
+    ranges = {str(gene): (column.min(), column.max()) for gene, column in expressions[0].items()}
+    check_unit(expressions[1].median(), ranges, source.where)  # before the profiles: in another unit they look similar
     _check_patients(target, source, expressions)
     if by_site:
         _check_sites(target, source)
-    ranges = {str(gene): (column.min(), column.max()) for gene, column in expressions[0].items()}
-    check_unit(expressions[1].median(), ranges, source.where)
     reason = reason or ("no features listed" if target.features and source.features is None else "")
     shares = f"{len(shared)} of {len(target.genes)} genes shared"
     absent = _absent(target, source, covariates)

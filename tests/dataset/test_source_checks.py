@@ -118,6 +118,18 @@ def test_values_in_another_unit_and_times_in_days_are_refused(world):
         check(world, "third")
 
 
+def test_another_unit_is_stated_before_patients_with_equal_profiles(world):
+    """Profiles standardised within each cohort do not depend on the unit: those of a copy are equal."""
+    of_target = tables.read_expression(world / "target" / "cohort").to_numpy()
+
+    def in_another_unit(table):
+        return pd.DataFrame(of_target * 100 + 500, index=table.index, columns=table.columns)
+
+    change(world / "source" / "cohort", expression=in_another_unit)
+    with pytest.raises(DataError, match="the medians of 40 of 40 genes are outside"):
+        check(world, "source")
+
+
 @pytest.mark.parametrize("factor", [30.44, 1 / 12])
 def test_short_times_in_days_and_times_in_years_are_refused(world, factor):
     """Days below 1,200, which the limit of months does not find."""
