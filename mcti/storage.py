@@ -124,7 +124,7 @@ def read_json(location: Location) -> Any:
     """
     try:
         return json.loads(read_bytes(location))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"not a JSON document ({error})", str(location), "run the step that writes it again") from error
 
 

@@ -96,6 +96,14 @@ def test_nan_is_refused_in_json():
         storage.to_json({"x": float("nan")})
 
 
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "\x00"], ids=["incomplete", "nested too deeply", "zero byte"])
+def test_what_is_not_json_is_refused_with_the_path(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(DataError, match="not a JSON document") as raised:
+        storage.read_json(tmp_path / "a.json")
+    assert raised.value.where == str(tmp_path / "a.json")
+
+
 def test_no_server_is_one_clear_error(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")

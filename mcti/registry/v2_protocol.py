@@ -108,7 +108,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
         query = json.loads(body)
     except UnicodeDecodeError as error:  # the text of this error contains the body
         raise DataError(f"byte {error.start} of the body is not UTF-8", "the request", hint) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"the body is not JSON ({error})", "the request", hint) from None
     if not isinstance(query, dict):
         raise DataError("the body is not a JSON object", "the request", hint)
@@ -194,7 +194,7 @@ def _decode(value: Any, name: str, where: str) -> Any:
         return value
     try:
         return json.loads(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"not JSON ({error})", where, 'send, for example, "{\\"ESR1\\": 2.5}"') from None
 
 

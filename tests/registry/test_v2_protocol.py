@@ -74,6 +74,7 @@ def test_the_metadata_list_the_outputs_of_infer(saved, server):
 
 def test_a_body_that_is_not_json_or_too_large_gets_400_before_it_is_parsed(server):
     assert post(server, b"{not json")[0] == 400
+    assert post(server, b'{"inputs": ' + b"[" * 100_000)[0] == 400, "nested too deeply to be read"
     # 2 and 12 MiB that are not JSON: the message states the size, so the body was not parsed; and the response arrives,
     # although the client reads nothing before it has sent everything.
     for size in (2**21, 12 * 2**20):
