@@ -18,6 +18,7 @@ from mcti.errors import DataError, UsageError
 from mcti.registry import models
 
 TAG = "mcti.signature."
+ID_LENGTH = 16  # digits of the hash of a signature, in the name of its tag and of its statement
 MAX_MEANING = 200
 """Length of a meaning in characters."""
 
@@ -43,7 +44,7 @@ class ElectronicSignature(BaseModel):
     @property
     def id(self) -> str:
         """The end of its tag, and of the name of its signed statement."""
-        return self.hash[:16]
+        return self.hash[:ID_LENGTH]
 
     @property
     def tag(self) -> str:

@@ -9,6 +9,7 @@ from mcti import storage
 from mcti.errors import DataError
 from mcti.model import compatibility
 from mcti.redaction import as_hash, hashed
+from mcti.registry import ensemble_index
 from mcti.registry.ensemble_index import INDEX, digest_of
 
 if TYPE_CHECKING:  # they import torch, which comparing hashes does not need
@@ -85,7 +86,7 @@ def verified_index(folder: Path) -> tuple[dict[str, Any], list[Path]]:
     Raises DataError when a file is missing or altered.
     """
     if (folder / INDEX).exists():
-        index = storage.read_json(folder / INDEX)
+        index = ensemble_index.read(folder)
         folders = [folder / name for name in sorted(index["members"], key=_fold_number)]
         for path in folders:
             _check_unaltered(path, index["members"][path.name])

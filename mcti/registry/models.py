@@ -9,7 +9,6 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mcti import storage
 from mcti.errors import DataError, UsageError
 from mcti.registry import alias_confirmation, ensemble_index, mlflow_client, tracking
 from mcti.registry.rest import ApiError
@@ -250,14 +249,14 @@ def _check_digest(folder: Path, version: Any) -> None:
     A version without the tag or the index is refused: who may write tags could otherwise disable the comparison.
     """
     where = f"model {version.name}, version {version.version}"
-    known, index = version.tags.get(DIGEST), folder / ensemble_index.INDEX
+    known = version.tags.get(DIGEST)
     if not known:
         hint = "register its folds with `mcti register`; where it was registered before, see who removed the tag"
         raise DataError(f"the version has no tag {DIGEST}: its weights cannot be verified", where, hint)
-    if not index.exists():
+    if not (folder / ensemble_index.INDEX).exists():
         hint = "restore its files from a backup of the bucket, or register the model again"
         raise DataError(f"{ensemble_index.INDEX} is missing: the weights cannot be verified", where, hint)
-    actual = ensemble_index.digest_of(storage.read_json(index))
+    actual = ensemble_index.digest_of(ensemble_index.read(folder))
     if actual != known:
         what = f"the weights are not those that were registered: SHA-256 {actual[:12]}…, not {known[:12]}…"
         raise DataError(what, where, "restore its files from a backup of the bucket, or register the model again")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mcti import storage
-from mcti.registry import ensemble_files
+from mcti.registry import ensemble_files, ensemble_index
 from mcti.registry.ensemble_index import INDEX, digest_of
 
 if TYPE_CHECKING:  # it imports torch, which the gates do not need
@@ -56,8 +56,7 @@ def write(folder: Path, recalibrations: Mapping[str, "Recalibration"], record: R
 
 def read(folder: Path) -> RecalibrationRecord | None:
     """The record of the ensemble in `folder`; None where it was not recalibrated after its training."""
-    index = folder / INDEX
-    record: dict[str, Any] | None = storage.read_json(index).get(_KEY) if index.exists() else None
+    record: dict[str, Any] | None = ensemble_index.read(folder).get(_KEY) if (folder / INDEX).exists() else None
     return None if record is None else RecalibrationRecord(**record | {"patients": tuple(record["patients"])})
 
 

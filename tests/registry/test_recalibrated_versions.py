@@ -80,6 +80,13 @@ def test_the_whole_way_from_a_registered_model_to_a_recalibrated_champion(world,
     with pytest.raises(NotEnoughEvidence, match="the champion is not set: promote the parent, version 1, first"):
         promote(NAME, PROMOTE, version=2)
     assert promote(NAME, PROMOTE, version=1).outcome == "promote"
+    with tracking.service() as client:  # that it is recalibrated is part of the digest: the tags do not decide
+        for tag in (recalibrated_versions.PARENT, recalibrated_versions.PARENT_DIGEST):
+            client.delete_model_version_tag(NAME, "2", tag)
+    broken = [check for check in verify(f"models:/{NAME}/2", TrustParams(keys=str(trust_file))).checks
+              if check.state == "broken"]  # fmt: skip
+    assert [check.subject for check in broken] == ["registration"]
+    assert "mcti.parent_version: signed 1, now absent" in broken[0].note
     promoted = promote(NAME, PROMOTE, version=2)
     (gate,) = [gate for gate in promoted.gates if gate.name == "recalibration"]
     assert (promoted.outcome, gate.verdict) == ("promote", "pass")
@@ -90,6 +97,18 @@ def test_the_whole_way_from_a_registered_model_to_a_recalibrated_champion(world,
     address, other = f"models:/{NAME}/2", world / "other"
     with pytest.raises(DataError, match="80 of 160 patients belong to the recalibration of the model"):
         step(address, other / "cohort", other / "features", EVALUATE, tmp_path / "refused")
+
+
+def test_the_tags_of_a_parent_do_not_choose_the_gates(world, servers_of, tmp_path):
+    params = RegisterParams(name="tagged", experiment="tests")
+    register(world / "models", world / "evaluation", None, params, tmp_path / "registration.json")
+    with tracking.service() as client:
+        client.set_model_version_tag("tagged", "1", recalibrated_versions.PARENT, "1")
+        client.set_model_version_tag("tagged", "1", recalibrated_versions.PARENT_DIGEST, "0" * 64)
+    decision = promote("tagged", PROMOTE.model_copy(update={"external": False}), dry_run=True)
+    names = {gate.name for gate in decision.gates}
+    assert "first champion" in names
+    assert "recalibration" not in names
 
 
 def test_a_validation_with_patients_of_the_fit_is_rejected(world, servers_of, tmp_path):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mcti.registry.electronic_signatures import ElectronicSignature
+from mcti.registry.electronic_signatures import ID_LENGTH, ElectronicSignature
 from mcti.registry.trust.envelope import payload_of
 
 APPROVAL = "approval"
@@ -13,6 +13,14 @@ PREDICATE = "urn:mcti:approval:v1"
 def name(signature: ElectronicSignature) -> str:
     """The name of the signed statement of a signature, also in the reports."""
     return f"{APPROVAL}-{signature.id}"
+
+
+def name_in(statement: Mapping[str, Any], address: str) -> str:
+    """The name of a signed approval of the version at `address`; "" for any other statement."""
+    predicate = statement["predicate"]
+    if statement["predicateType"] != PREDICATE or predicate.get("address") != address:
+        return ""
+    return f"{APPROVAL}-{str(predicate.get('hash', ''))[:ID_LENGTH]}"
 
 
 def payload(signature: ElectronicSignature) -> bytes:

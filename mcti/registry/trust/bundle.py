@@ -11,7 +11,6 @@ import io
 import tarfile
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -136,10 +135,22 @@ def _unpack(file: Path, folder: Path) -> None:
             if invalid is not None:
                 raise DataError(f"the archive has an unexpected member {invalid!r}", str(file), hint)
             archive.extractall(folder, members, filter="data")
+        _check_end(file, archive.offset)
     except (tarfile.TarError, EOFError) as error:
         raise DataError(f"not a bundle ({error})", str(file), hint) from error
     except OSError as error:
         raise storage.translate_os_error(error, file) from error
+
+
+def _check_end(file: Path, end: int) -> None:
+    """After the last member an archive has zeros only: no signature covers other bytes.
+
+    Raises DataError otherwise.
+    """
+    with file.open("rb") as stream:
+        stream.seek(end)
+        if any(any(block) for block in iter(lambda: stream.read(2**20), b"")):
+            raise DataError("the archive has bytes after its end", str(file), "use the file that `mcti bundle` wrote")
 
 
 def _is_expected(member: tarfile.TarInfo) -> bool:
@@ -152,12 +163,13 @@ def _read_manifest(path: Path, file: Path) -> Manifest:
     hint = "use the file that `mcti bundle` wrote"
     if not path.is_file() or not (path.parent / MODEL).is_dir():
         raise DataError(f"the archive has no {MANIFEST} or no model", str(file), hint)
-    tree: Any = storage.read_json(path)
     try:
-        manifest = Manifest.model_validate(tree)
-    except ValidationError as error:
-        reason = error.errors(include_input=False)[0]["msg"]
+        manifest = Manifest.model_validate(storage.read_json(path))
+    except (DataError, ValidationError) as error:
+        reason = error.what if isinstance(error, DataError) else error.errors(include_input=False)[0]["msg"]
         raise DataError(f"{MANIFEST} is invalid ({reason})", str(file), hint) from None
+    if unsigned := sorted(manifest.tags.keys() - statements.signed_tags(manifest.tags).keys()):
+        raise DataError(f"{MANIFEST} has the tag {unsigned[0]}, which no statement covers", str(file), hint)
     if manifest.format not in (1, _FORMAT):
         raise DataError(f"the bundle has format {manifest.format}, not {_FORMAT}", str(file), "install a newer mcti")
     return manifest

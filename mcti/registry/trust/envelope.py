@@ -110,10 +110,16 @@ def from_bundle(bundle: Any) -> SignedDocument:
             raise InvalidDocument(f"the payload has the type {envelope['payloadType']!r}, not {PAYLOAD_TYPE}")
         if len(envelope["signatures"]) != 1:
             raise InvalidDocument(f"the envelope has {len(envelope['signatures'])} signatures, not one")
+        hint = str(material.get("publicKey", {}).get("hint") or "")
+        named = envelope["signatures"][0].get("keyid") or hint
+        if named != hint:
+            raise InvalidDocument(
+                f"the envelope names the key {named[:16]}, its signature the key {hint[:16] or 'none'}"
+            )
         return SignedDocument(
             payload=_decode(envelope["payload"]),
             signature=_decode(envelope["signatures"][0]["sig"]),
-            hint=str(material.get("publicKey", {}).get("hint") or ""),
+            hint=hint,
             certificates=_certificates(material),
         )
     except (KeyError, TypeError, AttributeError, IndexError) as error:

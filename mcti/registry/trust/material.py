@@ -104,14 +104,25 @@ class Material:
     def facts(self) -> Facts:
         """What the statements are about.
 
-        Raises DataError when a file is missing.
+        Raises DataError when a file is missing or has another content than its name states.
         """
-        first = next((path for path in sorted(self.ensemble.glob("*/model.json"))), None)
-        spec = storage.read_json(first) if first else {}
+        settings, transfer = self._training
         evaluation = None if self.evaluation is None else _hashes(self.evaluation)
         documents = sorted(self.documents.iterdir()) if self.documents else []
-        settings, transfer = spec.get("params", {}), transfer_origin.transfer_of(spec)
         return Facts(self.address, self.tags, self.files, settings, transfer, evaluation, _hashes(documents))
+
+    @property
+    def _training(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """Settings and transfer of the training, as the first fold states them."""
+        first = next((path for path in sorted(self.ensemble.glob("*/model.json"))), None)
+        if first is None:
+            return {}, {}
+        spec = storage.read_json(first)
+        try:
+            return dict(spec.get("params", {})), transfer_origin.transfer_of(spec)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            what = f"{first.relative_to(self.ensemble)} does not describe a trained model"
+            raise DataError(what, self.address, "restore it from a backup, or register the model again") from error
 
     def signature(self, name: str) -> bytes | None:
         """The text of a signed document; None: there is none."""

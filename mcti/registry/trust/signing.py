@@ -51,7 +51,7 @@ def sign_decision(client: Any, version: Any, entry: LedgerEntry, signer: Signer)
     """
     address, md5 = f"models:/{version.name}/{version.version}", version.tags.get(models.EVALUATION, "")
     payload = statements.gate_payload(entry, address, md5, envelope.now())
-    _store(client, version, f"{statements.GATE}-{entry.number}", envelope.write(signer.sign(payload)))
+    _store(client, version, statements.name_of_gate(entry.number), envelope.write(signer.sign(payload)))
 
 
 def entry_signing(signer: Signer | None, params: TrustParams) -> Signing:

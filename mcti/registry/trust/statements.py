@@ -23,9 +23,10 @@ GATE = "gate"
 _DATA = "mcti.data."
 _SIGNED_TAGS = re.compile(
     r"mcti\.(digest|evaluation_md5|contract|run_id|commit|changed|image|folds|encoder|encoder_sha256|target_mpp"
-    r"|target_patch_size|tissue|notice|registered_by|registered_user|kfp_run|pipeline|licence\..+|data\..+)"
+    r"|target_patch_size|tissue|notice|registered_by|registered_user|kfp_run|pipeline|licence\..+|data\..+"
+    r"|parent_version|parent_digest|recalibrated_on|recalibrated_on_name)"
 )
-"""Tags that `mcti register` writes. Approvals and external validations are added later."""
+"""Tags that `mcti register` and a recalibration write. Approvals and external validations are added later."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,20 @@ def gate_payload(entry: LedgerEntry, address: str, evaluation_md5: str, time: st
     built = build_gate(entry, address, evaluation_md5)
     decided = {"verifier": {"id": "urn:mcti:promote"}, "timeVerified": time}
     return payload_of(built.pop("subject"), SUMMARY, decided | built)
+
+
+def name_of_gate(number: int) -> str:
+    """The name of the signed decision of an entry of the ledger, of its file and in the reports."""
+    return f"{GATE}-{number}"
+
+
+def gate_name(statement: Mapping[str, Any], address: str) -> str:
+    """The name of a signed decision about the version at `address`; "" for any other statement."""
+    predicate = statement["predicate"]
+    if statement["predicateType"] != SUMMARY or predicate.get("resourceUri") != address:
+        return ""
+    entry = predicate.get("urn:mcti:ledger")
+    return name_of_gate(entry.get("number", 0)) if isinstance(entry, Mapping) else ""
 
 
 def build_gate(entry: LedgerEntry, address: str, evaluation_md5: str) -> dict[str, Any]:

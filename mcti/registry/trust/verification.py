@@ -1,11 +1,10 @@
 """Verification of a version: its files, its signature, every statement of its lineage, the decision and the ledger."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from mcti import storage
 from mcti.errors import DataError
 from mcti.registry import ensemble_index, evidence, ledger_anchors, models
 from mcti.registry.electronic_signatures import ElectronicSignature, UnreadableSignature
@@ -23,6 +22,7 @@ from mcti.registry.trust.material import Material
 from mcti.registry.trust.trust_file import Role, TrustFile
 
 MODEL, WEIGHTS, EVALUATION_FILES, LEDGER, ANCHOR = "model", "weights", "evaluation files", "ledger", "anchor"
+OTHERS = "other statements"
 State = Literal["verified", "unsigned", "unknown", "broken"]
 
 
@@ -64,13 +64,15 @@ def check_approvals(material: Material, trust: TrustFile) -> list[Check]:
 
 
 def check_all(material: Material, trust: TrustFile) -> list[Check]:
-    """Every check, in the order of the lineage."""
-    return [
+    """Every check, in the order of the lineage; of files that none of them read, only faults."""
+    checks = [
         *check_model(material, trust),
         *check_lineage(material, trust),
         *check_approvals(material, trust),
         *check_gate(material, trust),
     ]
+    others = _guarded(OTHERS, lambda: _faults_of_others(material, {check.subject for check in checks}))
+    return checks if others.state == "verified" else [*checks, others]
 
 
 def check_anchor(material: Material, anchor: Anchor) -> Check:
@@ -84,6 +86,32 @@ def check_anchor(material: Material, anchor: Anchor) -> Check:
         return Check(subject=ANCHOR, state="unknown", note=note)
     faults = ledger_anchors.find_faults(entries, [anchor])
     return Check(subject=ANCHOR, state="broken" if faults else "verified", note="; ".join(faults))
+
+
+def _faults_of_others(material: Material, checked: Set[str]) -> list[str]:
+    """Files among the signed statements that are none of this version.
+
+    A decision or an approval that counts no more, or whose command was interrupted, is one: it must state its own name.
+    """
+    folder = material.signatures
+    if folder is None:
+        return []
+    names = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    read = {f"{subject}.json" for subject in checked}
+    return [
+        f"{name} is no statement of this version"
+        for name, path in names.items()
+        if name not in read and name != f"{_stated_name(path.read_bytes(), material.address)}.json"
+    ]
+
+
+def _stated_name(text: bytes, address: str) -> str:
+    """The name of a decision or approval on a version, as the statement gives it; "" for any other content."""
+    try:
+        statement = envelope.read(text).statement
+    except InvalidDocument:
+        return ""
+    return statements.gate_name(statement, address) or approval_statement.name_in(statement, address)
 
 
 def _guarded(subject: str, find: Callable[[], list[str] | None]) -> Check:
@@ -102,7 +130,7 @@ def _weights(material: Material) -> list[str]:
     known = material.tags.get(models.DIGEST)
     if not known:
         return [f"the version has no tag {models.DIGEST}"]
-    index = storage.read_json(material.ensemble / ensemble_index.INDEX)
+    index = ensemble_index.read(material.ensemble)
     listed = {f"{member}/{name}": sha for member, files in index["members"].items() for name, sha in files.items()}
     actual = {path: sha for path, sha in material.files.items() if path != ensemble_index.INDEX}
     faults = [f"{path} is missing" for path in sorted(listed.keys() - actual.keys())]
@@ -176,7 +204,7 @@ def _gate(material: Material, trust: TrustFile) -> Check:
     def differences(statement: Mapping[str, Any]) -> list[str]:
         return statements.gate_differences(statement, entry, material.address, md5, digest)
 
-    return _signed(f"{statements.GATE}-{entry.number}", "gate", material, trust, differences)
+    return _signed(statements.name_of_gate(entry.number), "gate", material, trust, differences)
 
 
 def _ledger(material: Material, trust: TrustFile) -> list[Check]:

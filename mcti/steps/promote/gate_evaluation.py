@@ -29,6 +29,7 @@ from mcti.registry.electronic_signatures import ElectronicSignature
 from mcti.registry.external_validations import ExternalValidation
 from mcti.registry.gates import Difference, Gate, GateEvaluation
 from mcti.registry.ledger import LedgerEntry
+from mcti.registry.recalibrated_ensemble import RecalibrationRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -170,10 +171,10 @@ def evaluate_gates(
     """
     if champion is not None:
         check_same_endpoint(challenger.endpoint, champion.endpoint, f"{challenger.label} and {champion.label}")
-    parent = challenger.version.tags.get(recalibrated_versions.PARENT)
-    if parent is not None:
+    record = recalibrated_ensemble.read(challenger.folder)
+    if record is not None:
         return gates.combine(
-            [_recalibration(challenger, champion, parent, params), *_fixed_rules(challenger, champion, params)], None
+            [_recalibration(challenger, champion, record, params), *_fixed_rules(challenger, champion, params)], None
         )
     if champion is None:
         difference = against_baseline(challenger)
@@ -335,9 +336,15 @@ def _costs(challenger: Candidate, champion: Candidate, params: PromoteParams) ->
     ]
 
 
-def _recalibration(challenger: Candidate, champion: Candidate | None, parent: str, params: PromoteParams) -> Gate:
-    """The gate of a recalibrated challenger; the champion is the parent where it has the weights of the parent."""
-    same = champion is not None and champion.digest == challenger.version.tags[recalibrated_versions.PARENT_DIGEST]
+def _recalibration(
+    challenger: Candidate, champion: Candidate | None, record: RecalibrationRecord, params: PromoteParams
+) -> Gate:
+    """The gate of a recalibrated challenger; the champion is the parent where it has the weights of the parent.
+
+    That a version is recalibrated, and from which weights, is part of its digest; the tags can be altered.
+    """
+    same = champion is not None and champion.digest == record.parent
+    parent = challenger.version.tags.get(recalibrated_versions.PARENT, f"with the digest {record.parent[:12]}…")
     current = "" if champion is None else parent if same else str(champion.version.version)
     return gates.recalibration(challenger.external_validations, parent, current, params)
 

@@ -223,6 +223,36 @@ def test_a_truncated_bundle_is_refused(written, tmp_path):
         Bundle(tmp_path / "x.tar", tmp_path / "s")
 
 
+def test_a_tag_that_no_statement_covers_is_refused(written, tmp_path):
+    _, file, _ = written
+
+    def change(name, contents):
+        if name == "bundle.json":
+            manifest = json.loads(contents)
+            contents = json.dumps(manifest | {"tags": manifest["tags"] | {"mcti.approved.eve": "x"}}).encode()
+        return keep(name, contents)
+
+    repack(file, tmp_path / "x.tar", change)
+    with pytest.raises(DataError, match=r"the tag mcti\.approved\.eve, which no statement covers"):
+        Bundle(tmp_path / "x.tar", tmp_path / "s")
+
+
+@pytest.mark.parametrize("contents", [b"{", b"[" * 100_000, b"\xff\xfe\x00", b"5"])
+def test_an_unreadable_manifest_is_refused_by_the_name_of_the_archive(written, tmp_path, contents):
+    _, file, _ = written
+    repack(file, tmp_path / "x.tar", lambda n, c: keep(n, contents if n == "bundle.json" else c))
+    with pytest.raises(DataError, match=r"bundle\.json is invalid") as raised:
+        Bundle(tmp_path / "x.tar", tmp_path / "s")
+    assert raised.value.where == str(tmp_path / "x.tar")
+
+
+def test_bytes_after_the_end_of_the_archive_are_refused(written, tmp_path):
+    _, file, _ = written
+    (tmp_path / "x.tar").write_bytes(file.read_bytes() + b"run me")
+    with pytest.raises(DataError, match="bytes after its end"):
+        Bundle(tmp_path / "x.tar", tmp_path / "s")
+
+
 def test_a_later_format_is_refused(written, tmp_path):
     _, file, _ = written
     repack(file, tmp_path / "x.tar", lambda n, c: keep(n, c.replace(b'"format": 2', b'"format": 3')))

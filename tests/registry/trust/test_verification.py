@@ -177,6 +177,20 @@ def bundle_edit(name, change):
     return apply
 
 
+def added_statement(name, source):
+    """A copy of the statement `source` (or `source` itself as text) under another name next to the statements."""
+
+    def apply(v):
+        path = v.signatures / f"{source}.json"
+        (v.signatures / name).write_bytes(path.read_bytes() if path.is_file() else source.encode())
+
+    return apply
+
+
+def replaced_document(name, text):
+    return lambda v: (v.ensemble / name).write_text(text)
+
+
 def removed_signature(name):
     return lambda v: (v.signatures / f"{name}.json").unlink()
 
@@ -209,6 +223,7 @@ def foreign_signature_with_our_key_id(v):
     ours = v.read("model").hint
     v.sign("model", v.payloads()["model"], new_key())
     bundle_edit("model", lambda b: b["verificationMaterial"]["publicKey"].update(hint=ours))(v)
+    bundle_edit("model", lambda b: b["dsseEnvelope"]["signatures"][0].update(keyid=ours))(v)
 
 
 def repeated_key(v):
@@ -346,6 +361,24 @@ TAMPERING = {
     "last entry of the ledger removed": (lambda v: v.ledger_entries.pop(), "ledger", BROKEN, "entries were lost"),
     "unsigned entry appended": (appended_entry(lambda v: None), "ledger", BROKEN, "entry 7 has no signature"),
     "entry of an unknown key appended": (appended_entry(lambda v: new_key()), "ledger", UNKNOWN, "is not trusted"),
+    "index replaced by another document": (
+        replaced_document("ensemble.json", "[]"), "weights", BROKEN, "does not list the files"),
+    "index nested too deeply to be read": (
+        replaced_document("ensemble.json", "[" * 100_000), "weights", BROKEN, "not a JSON document"),
+    "model.json replaced by another document": (
+        replaced_document("fold_0/model.json", "5"), "training", BROKEN, "does not describe a trained model"),
+    "source of the training replaced": (
+        replaced_document("fold_0/model.json", '{"sources": [1]}'), "training", BROKEN,
+        "does not describe a trained model"),
+    "file added to the statements": (
+        added_statement("notes.txt", "reviewed"), "other statements", BROKEN, "notes.txt is no statement"),
+    "statement added under another name": (
+        added_statement("training-2.json", "training"), "other statements", BROKEN, "training-2.json is no statement"),
+    "decision copied for another entry": (
+        added_statement("gate-6.json", "gate-5"), "other statements", BROKEN, "gate-6.json is no statement"),
+    "key named by the envelope altered": (
+        bundle_edit("model", lambda b: b["dsseEnvelope"]["signatures"][0].update(keyid="0" * 64)),
+        "model", BROKEN, "the envelope names the key 0000000000000000"),
     "signature dated in the future": (date_in_future, "model", BROKEN, "in the future"),
     "date without time zone": (date_without_zone, "gate-5", BROKEN, "has no zone"),
 }  # fmt: skip
