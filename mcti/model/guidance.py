@@ -109,16 +109,26 @@ def standard_cost(guides: Tensor, values: Tensor, mask: Tensor | None = None) ->
     """
     with torch.autocast(guides.device.type, enabled=False):
         dtype = torch.promote_types(guides.dtype, torch.float32)
-        present = values.new_ones(values.shape[:2], dtype=dtype) if mask is None else mask.to(dtype)
-        present, count = present[..., None], present.sum(1)[:, None, None]
-        centre = (values.to(dtype) * present).sum(1, keepdim=True) / count
-        values, guides = (values - centre) * present, (guides - centre) * present
-        squares = guides.square().sum(-1)[:, :, None] + values.square().sum(-1)[:, None]
-        cost = torch.baddbmm(squares, guides, values.transpose(1, 2), alpha=-2)
-        pairs = present * present.transpose(1, 2)
-        cost = (cost - (cost * pairs).sum((1, 2), keepdim=True) / count.square()) * pairs
-        variance = cost.square().sum((1, 2), keepdim=True) / count.square()
+        values, guides = values.to(dtype), guides.to(dtype)
+        if mask is None:
+            centre = values.mean(1, keepdim=True)
+            cost = _squared_distances(guides - centre, values - centre)
+            cost = cost - cost.mean((1, 2), keepdim=True)
+            variance = cost.square().mean((1, 2), keepdim=True)
+        else:
+            present, count = mask.to(dtype)[..., None], mask.sum(1)[:, None, None].to(dtype)
+            centre = (values * present).sum(1, keepdim=True) / count
+            cost = _squared_distances((guides - centre) * present, (values - centre) * present)
+            pairs = present * present.transpose(1, 2)
+            cost = (cost - (cost * pairs).sum((1, 2), keepdim=True) / count.square()) * pairs
+            variance = cost.square().sum((1, 2), keepdim=True) / count.square()
         return cost * torch.where(variance > 0, variance, 1.0).rsqrt()
+
+
+def _squared_distances(guides: Tensor, values: Tensor) -> Tensor:
+    """(b, n, D), (b, m, D) -> (b, n, m)."""
+    squares = guides.square().sum(-1)[:, :, None] + values.square().sum(-1)[:, None]
+    return torch.baddbmm(squares, guides, values.transpose(1, 2), alpha=-2)
 
 
 class GuidedAttention(nn.Module):

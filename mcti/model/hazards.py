@@ -13,6 +13,7 @@ continuous  a_j = softplus(logit_j), the increment of the cumulative hazard H in
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -56,15 +57,26 @@ def survival_at(survival: Tensor, edges: Sequence[float], months: Sequence[float
 
     survival (b, B); edges (B + 1) in months, the first is 0; months (h), none below 0 -> (b, h) in float64.
     """
-    times = torch.tensor(list(edges), dtype=torch.float64)
-    requested = torch.tensor(list(months), dtype=torch.float64).clamp_min(float(times[0]))
-    if head == "discrete":
-        requested = requested.clamp_max(float(times[-1]))
-    right = torch.searchsorted(times, requested, right=True).clamp(1, len(times) - 1)
-    share = (requested - times[right - 1]) / (times[right] - times[right - 1])  # above 1 beyond the last edge
+    right, share = _positions(tuple(edges), tuple(months), head)
     heights = torch.cat([torch.ones(len(survival), 1, dtype=torch.float64), survival.double()], dim=1)
     if head == "discrete":
         return heights[:, right - 1] * (1 - share) + heights[:, right] * share
     # A float32 curve can reach 0, which has no logarithm; the smallest positive number replaces it.
     risen = -heights.clamp_min(torch.finfo(torch.float32).tiny).log()
     return (-(risen[:, right - 1] * (1 - share) + risen[:, right] * share)).exp()
+
+
+@lru_cache
+@torch.inference_mode(mode=False)  # the tensors are kept, and a later caller may record gradients
+def _positions(edges: tuple[float, ...], months: tuple[float, ...], head: str) -> tuple[Tensor, Tensor]:
+    """Right edge of the bin of each month, and the share of the bin before the month: (h,) each.
+
+    Cached: a prediction reads the same months for every patient.
+    """
+    times = torch.tensor(edges, dtype=torch.float64)
+    requested = torch.tensor(months, dtype=torch.float64).clamp_min(float(times[0]))
+    if head == "discrete":
+        requested = requested.clamp_max(float(times[-1]))
+    right = torch.searchsorted(times, requested, right=True).clamp(1, len(times) - 1)
+    share = (requested - times[right - 1]) / (times[right] - times[right - 1])  # above 1 beyond the last edge
+    return right, share

@@ -138,8 +138,7 @@ class PathologyBranch(nn.Module):
 
     def _select(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Rows (b, K) of the critical patches in descending score, and which of them are present."""
-        # Stable, so that the earlier patch wins a tie on every machine and with any padding of the bag.
-        order = scores.argsort(dim=1, descending=True, stable=True)[:, : self.critical]
+        order = _highest(scores, self.critical)
         present = scores.gather(1, order) > -torch.inf
         if self.share < 1:
             score_share = scores.softmax(1).gather(1, order).nan_to_num(0.0)
@@ -239,6 +238,18 @@ class PatchAttention(nn.Module):
 def _real(x: Tensor) -> Tensor:
     """At least float32."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _highest(scores: Tensor, count: int) -> Tensor:
+    """Positions (b, min(count, N)) of the highest of the scores (b, N), in descending order.
+
+    The earlier patch wins a tie on every machine and with any padding of the bag.
+    """
+    if count < scores.shape[1]:
+        values, order = scores.topk(count + 1)
+        if bool((values[:, :-1] > values[:, 1:]).all()):  # without a tie there is one order, found without sorting all
+            return order[:, :count]
+    return scores.argsort(dim=1, descending=True, stable=True)[:, :count]
 
 
 def _rows(patches: Tensor, index: Tensor) -> Tensor:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mcti.model.pathology import PatchAttention, PathologyBranch
+from mcti.model.pathology import PatchAttention, PathologyBranch, _highest
 from tests.model import reference_numpy
 from tests.model.cases import FEATURES, batch, config, small_paper
 
@@ -79,6 +79,16 @@ def test_critical_patches_come_in_descending_score_and_ties_fall_to_the_earlier(
     assert mined.critical[0].tolist() == expected
     torch.testing.assert_close(mined.scores[0], scores[expected])
     torch.testing.assert_close(mined.instance_logits[0], module.instance(patches)[0].amax(0))
+
+
+@pytest.mark.parametrize("levels", [3, 10**6])  # many ties, and none among the highest
+@pytest.mark.parametrize("patches", [4, 7, 200])  # fewer than the requested number, as many, and more
+def test_the_highest_scores_are_the_first_of_a_stable_sort(patches, levels):
+    """Oracle: numpy.argsort, kind stable, of the negative scores."""
+    scores = np.random.default_rng(patches).integers(0, levels, (5, patches)).astype(np.float32)
+    scores[0, 2:] = -np.inf  # a bag with two patches, padded
+    expected = np.argsort(-scores, axis=1, kind="stable")[:, :7]
+    np.testing.assert_array_equal(_highest(torch.from_numpy(scores), 7), expected)
 
 
 def test_the_order_of_the_patches_changes_nothing():

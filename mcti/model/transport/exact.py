@@ -27,13 +27,18 @@ def assignment(cost: Tensor, mask_rows: Tensor | None = None, mask_columns: Tens
     _check_counts(problem)
     permutation = _solve(problem)
     coupling = torch.zeros(cost.shape, dtype=problem.result_dtype(), device=cost.device)
-    mass = problem.masses()[0].to(coupling.dtype)
-    coupling.scatter_(2, permutation.clamp_min(0)[..., None], mass[..., None])
+    if problem.whole:
+        coupling.scatter_(2, permutation[..., None], 1 / cost.shape[1])
+    else:
+        mass = problem.masses()[0].to(coupling.dtype)
+        coupling.scatter_(2, permutation.clamp_min(0)[..., None], mass[..., None])
     return Plan(coupling, 0, coupling.new_zeros(len(cost)), permutation)
 
 
 def _check_counts(problem: Problem) -> None:
     rows, columns = problem.rows, problem.columns
+    if problem.whole and rows.shape == columns.shape:
+        return
     uneven = (rows.sum(1) != columns.sum(1)).nonzero()
     if len(uneven):
         item = int(uneven[0])
