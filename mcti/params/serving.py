@@ -13,9 +13,7 @@ class PredictParams(Params):
     risk_groups: int = Field(
         2, ge=2, le=4, description="risk groups, by quantiles of the out-of-fold risks of the training cohort"
     )
-    workers: int = Field(
-        0, ge=0, description="processes, this one included; 0: one per core. The bits do not depend on it"
-    )
+    workers: int = Field(0, ge=0, description="processes; 0: one per core. The bits do not depend on it")
     max_refused_share: float = Field(
         0.0,
         ge=0,

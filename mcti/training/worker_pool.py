@@ -27,7 +27,6 @@ J = TypeVar("J")
 R = TypeVar("R")
 _REPORT_SECONDS = 0.2
 _AHEAD = 4  # jobs per worker that are submitted or wait for an earlier result: the results in memory are bounded
-_QUEUED = 3  # jobs per worker that are submitted while this process runs jobs too: one runs, and the queue is not empty
 
 
 class Channel(Protocol):
@@ -109,19 +108,14 @@ class _WorkerChannel:
 class Pool(Generic[J, R]):
     """Runs `function(job, channel)` for each job; a context manager that keeps its workers between calls of `map`.
 
-    workers     processes at a time; 0: one per core. With one worker, or one job at most (`jobs_at_most`), all jobs run
-                in this process
-    takes_part  this process is one of the workers: it runs jobs while the others start, and between their results
+    workers  processes at a time; 0: one per core. With one worker, or one job at most (`jobs_at_most`), all jobs run in
+             this process
     SIGTERM requests that the jobs save their state and stop; `map` then raises Paused.
     """
 
-    def __init__(
-        self, function: Callable[[J, Channel], R], workers: int, jobs_at_most: int, *, takes_part: bool = False
-    ) -> None:
+    def __init__(self, function: Callable[[J, Channel], R], workers: int, jobs_at_most: int) -> None:
         self.function, self.workers = function, min(workers or cores(), jobs_at_most)
-        self.takes_part, self.processes = takes_part, self.workers - takes_part
         self.executor: futures.ProcessPoolExecutor | None = None
-        self.starting: list[futures.Future[None]] = []
 
     def __enter__(self) -> Self:
         self.former_handler = _on_sigterm(lambda *_: self.event.set())
@@ -129,12 +123,9 @@ class Pool(Generic[J, R]):
         self.event = context.Event()
         if self.workers > 1:
             self.inbox = context.Queue()
-            arguments = (self.inbox, self.event, logs.state(), self.function)
             self.executor = futures.ProcessPoolExecutor(
-                self.processes, context, initializer=_initialise_worker, initargs=arguments
+                self.workers, context, initializer=_initialise_worker, initargs=(self.inbox, self.event, logs.state())
             )
-            if self.takes_part:
-                self.starting = [self.executor.submit(_started) for _ in range(self.processes)]
         return self
 
     def __exit__(
@@ -167,46 +158,17 @@ class Pool(Generic[J, R]):
         unsubmitted = enumerate(jobs)
         try:
             while True:
-                for number, job in itertools.islice(unsubmitted, self._submittable(waiting)):
+                for number, job in itertools.islice(unsubmitted, self.workers * _AHEAD - len(waiting)):
                     waiting[self.executor.submit(_work, self.function, job, number)] = number
-                first = next(iter(waiting), None)
-                if self._runs_next(first, waiting) and (following := next(unsubmitted, None)) is not None:
-                    number, job = following
-                    waiting[self._run_in_turn(job, number, total_progress)] = number
-                    continue
-                if first is None:
+                if not waiting:
                     return
+                first = next(iter(waiting))
                 self._wait(first, waiting, total_progress)
                 del waiting[first]
                 yield first.result()
         except BrokenProcessPool as error:
             hint = "run the same command again to resume; with too little memory set train.workers to 1"
             raise OperationalError("a training process died", "the pool of workers", hint) from error
-
-    def _submittable(self, waiting: "dict[futures.Future[R], int]") -> int:
-        """The number of jobs to submit now."""
-        allowed = self.workers * _AHEAD - len(waiting)
-        if not self.takes_part:
-            return allowed
-        submitted = sum(not future.done() for future in waiting)
-        ready = sum(future.done() for future in self.starting)
-        return max(min(allowed, ready * _QUEUED - submitted), 0)
-
-    def _runs_next(self, first: "futures.Future[R] | None", waiting: "dict[futures.Future[R], int]") -> bool:
-        """Whether this process runs the next job itself."""
-        if not self.takes_part or len(waiting) >= self.workers * _AHEAD:
-            return False
-        return first is None or not first.done()
-
-    def _run_in_turn(self, job: J, number: int, total_progress: _TotalProgress) -> "futures.Future[R]":
-        """Run a job in this process; an error stops the jobs of the workers."""
-        finished: futures.Future[R] = futures.Future()
-        try:
-            finished.set_result(self._run_locally(job, number, total_progress))
-        except BaseException:
-            self.event.set()
-            raise
-        return finished
 
     def _run_locally(self, job: J, number: int, total_progress: _TotalProgress) -> R:
         result = self.function(job, _LocalChannel(total_progress, number, self.event.is_set))
@@ -251,11 +213,8 @@ def _on_sigterm(handler: Callable[..., None]) -> Any:
     return former
 
 
-def _initialise_worker(inbox: Any, event: Any, log: Any, _function: Any) -> None:
-    """Initialise a worker: channel, warnings and log as in the parent, signals ignored, end with the parent.
-
-    _function  of the jobs; reading this argument has imported its module
-    """
+def _initialise_worker(inbox: Any, event: Any, log: Any) -> None:
+    """Initialise a worker: channel, warnings and log as in the parent, signals ignored, end with the parent."""
     _WorkerChannel.inbox, _WorkerChannel.event = inbox, event
     format_own_warnings()
     logs.join(log)
@@ -269,10 +228,6 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
-
-
-def _started() -> None:
-    """The first job of each worker: it ends when the worker has imported what the other jobs need."""
 
 
 def _work(function: Callable[[J, Channel], R], job: J, number: int) -> R:

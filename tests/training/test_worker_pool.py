@@ -31,62 +31,16 @@ def exit_process(_: int, __) -> int:
     os._exit(1)
 
 
-def exit_worker(caller: int, __) -> None:
-    if os.getpid() != caller:
-        os._exit(1)
-    time.sleep(0.1)
-
-
 def test_results_are_in_the_order_of_the_jobs_with_one_worker_and_with_two():
     for workers in (1, 2):
         with Pool(square, workers, 4) as pool:
             assert pool.map([3, 1, 2, 4]) == [9, 1, 4, 16]
 
 
-def process_id(_: int, __) -> int:
-    time.sleep(0.05)
-    return os.getpid()
-
-
-def stop_or_fail(caller: int, channel) -> int:
-    """Fails in the process that called the pool, and waits in a worker until the job shall stop."""
-    if os.getpid() == caller:
-        raise DataError("the caller's job is malformed", "the test", "remove it")
-    while not channel.stop():
-        time.sleep(0.01)
-    return caller
-
-
-@pytest.mark.slow
-def test_the_calling_process_takes_part_and_the_results_keep_the_order_of_the_jobs():
-    with Pool(square, 2, 40, takes_part=True) as pool:
-        assert pool.map(list(range(40))) == [number * number for number in range(40)]
-    with Pool(process_id, 2, 40, takes_part=True) as pool:
-        results = pool.stream(list(range(40)))
-        assert next(results) == os.getpid()  # the worker is still importing
-        pool.starting[0].result()
-        assert len({os.getpid(), *results}) == 2
-
-
-@pytest.mark.slow
-def test_a_failed_job_of_the_calling_process_stops_those_of_the_workers():
-    with Pool(stop_or_fail, 2, 40, takes_part=True) as pool:
-        pool.starting[0].result()  # so that a worker has a job before this process fails
-        with pytest.raises(DataError, match="caller's job is malformed"):
-            pool.map([os.getpid()] * 40)
-
-
-@pytest.mark.slow
-def test_a_worker_that_ends_is_an_error_of_the_calling_process_that_takes_part():
-    with Pool(exit_worker, 2, 200, takes_part=True) as pool, pytest.raises(OperationalError, match="died"):
-        pool.map([os.getpid()] * 200)
-
-
-@pytest.mark.parametrize("takes_part", [False, True])
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_stream_runs_few_jobs_ahead_of_the_results_that_were_taken(workers, takes_part, tmp_path):
+def test_a_stream_runs_few_jobs_ahead_of_the_results_that_were_taken(workers, tmp_path):
     jobs = [str(tmp_path / f"{number:02}") for number in range(40)]
-    with Pool(touch, workers, len(jobs), takes_part=takes_part) as pool:
+    with Pool(touch, workers, len(jobs)) as pool:
         results = pool.stream(jobs)
         first = next(results)
         time.sleep(1)  # a stream that runs all jobs would have finished them

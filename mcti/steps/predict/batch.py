@@ -23,7 +23,7 @@ from mcti.registry.trust import policy
 from mcti.steps.patient_selection import Selection
 from mcti.steps.predict import patient_pages, table_file
 from mcti.steps.predict.step import PatientPages, PredictResult, expression_by_gene
-from mcti.training.worker_pool import Channel, Pool
+from mcti.training.worker_pool import Channel, Pool, cores
 
 if TYPE_CHECKING:
     pass
@@ -180,7 +180,7 @@ def _predict_all(
     jobs = [PredictionJob(str(folder), source, chunk, params.risk_groups) for chunk in chunks]
     for cached in (_load_model, _load_tables):  # a folder may have changed since the last call in this process
         cached.cache_clear()
-    with Pool(_run_job, params.workers, len(jobs), takes_part=True) as pool:
+    with Pool(_run_job, params.workers or min(cores(), len(jobs)), len(jobs)) as pool:
         yield from pool.stream(jobs, progress)
 
 
