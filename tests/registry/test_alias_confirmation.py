@@ -97,7 +97,7 @@ def change(name, alias="", version=None, head=None):
 
 def recalibrated(address, folder):
     record = {"parent": "d", "cohort": "c", "cohort_md5": "0" * 32, "patients": [], "events": 1, "intercept": 0.0}
-    storage.write_json(folder / "ensemble.json", {"recalibration": record | {"slope": 1.0}})
+    storage.write_json(folder / "ensemble.json", {"members": {}, "recalibration": record | {"slope": 1.0}})
     recalibrated_versions.create(address, folder, "digest")
 
 
