@@ -119,8 +119,11 @@ class FullClient:
             )
 
     def download_version(self, name: str, version: str, folder: str, out: Path) -> Path:
-        """The folder `folder` of a version, copied into `out`."""
-        return download(f"models:/{name}/{version}/{folder}", out)
+        """The folder `folder` of a version, copied into `out` with all files of the version.
+
+        Of a folder alone MLflow raises an error that does not name it where the files are missing.
+        """
+        return download(f"models:/{name}/{version}", out) / folder
 
     def download_file(self, run_id: str, path: str, out: Path) -> Path:
         """A file or folder of a run, copied into the folder `out`."""

@@ -190,7 +190,7 @@ def require_digest(version: Any, digest: str) -> None:
     Raises DataError when its digest is another one.
     """
     if version.tags.get(DIGEST) != digest:
-        where = f"model {version.name}, version {version.version}"
+        where = _label(version)
         raise DataError("the version has other weights than those that were tested", where, "test the version again")
 
 
@@ -212,7 +212,7 @@ def run_of(version: Any) -> str:
     """
     if not {RUN, DIGEST} <= version.tags.keys():
         hint = "register its folds with `mcti register`"
-        raise DataError("the version has no evaluation", f"model {version.name}, version {version.version}", hint)
+        raise DataError("the version has no evaluation", _label(version), hint)
     return str(version.tags[RUN])
 
 
@@ -228,9 +228,10 @@ def fetch(location: str, scratch: Path) -> Path:
     if location.startswith("models:/"):
         with tracking.service() as client:
             version = version_at(client, location)
+            known = _digest_of(version)
             # By number: the alias may move during the download.
             ensemble = Path(client.download_version(version.name, version.version, FOLDER, scratch))
-        _check_digest(ensemble, version)
+        _check_digest(ensemble, known, _label(version))
         return ensemble
     if location.startswith(("runs:/", "mlflow-artifacts:/")):
         with tracking.service():
@@ -243,16 +244,23 @@ def fetch(location: str, scratch: Path) -> Path:
     return inner if inner.is_dir() else folder
 
 
-def _check_digest(folder: Path, version: Any) -> None:
-    """Compare the index with the version's tag. The tag is in another service: write access to S3 is not sufficient.
+def _digest_of(version: Any) -> str:
+    """The digest of the weights in the version's tag.
 
-    A version without the tag or the index is refused: who may write tags could otherwise disable the comparison.
+    Raises DataError without the tag: who may write tags could otherwise disable the comparison.
     """
-    where = f"model {version.name}, version {version.version}"
     known = version.tags.get(DIGEST)
     if not known:
         hint = "register its folds with `mcti register`; where it was registered before, see who removed the tag"
-        raise DataError(f"the version has no tag {DIGEST}: its weights cannot be verified", where, hint)
+        raise DataError(f"the version has no tag {DIGEST}: its weights cannot be verified", _label(version), hint)
+    return str(known)
+
+
+def _check_digest(folder: Path, known: str, where: str) -> None:
+    """Compare the index with the version's tag. The tag is in another service: write access to S3 is not sufficient.
+
+    Raises DataError when it differs, or there is no index.
+    """
     if not (folder / ensemble_index.INDEX).exists():
         hint = "restore its files from a backup of the bucket, or register the model again"
         raise DataError(f"{ensemble_index.INDEX} is missing: the weights cannot be verified", where, hint)
@@ -260,6 +268,10 @@ def _check_digest(folder: Path, version: Any) -> None:
     if actual != known:
         what = f"the weights are not those that were registered: SHA-256 {actual[:12]}…, not {known[:12]}…"
         raise DataError(what, where, "restore its files from a backup of the bucket, or register the model again")
+
+
+def _label(version: Any) -> str:
+    return f"model {version.name}, version {version.version}"
 
 
 def requirements() -> list[str]:

@@ -166,9 +166,10 @@ def evaluate_gates(
 
     champion  None: no version is the champion;  entries  of the ledger: earlier evaluations on these test patients
 
-    Raises DataError when the evaluation of a first champion has no clinical Cox baseline, or challenger and champion
-    were trained for different end points.
+    Raises DataError when the challenger has no evaluation, that of a first champion has no clinical Cox baseline, or
+    challenger and champion were trained for different end points.
     """
+    models.run_of(challenger.version)  # before its files are downloaded: another program may have made the version
     if champion is not None:
         check_same_endpoint(challenger.endpoint, champion.endpoint, f"{challenger.label} and {champion.label}")
     record = recalibrated_ensemble.read(challenger.folder)
