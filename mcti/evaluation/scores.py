@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mcti.arrays import FloatArray
+from mcti.arrays import BoolArray, FloatArray
 from mcti.evaluation import calibration, cohort_figures, comparison, metrics, net_benefit, restricted_mean, subgroups
 from mcti.evaluation.comparison import Draws, Interval, finite
 from mcti.evaluation.outcomes import Outcomes
@@ -85,14 +85,10 @@ def score(
     predictions {name: predictions at the requested horizons}, with `mcti`;  patients: the cohort table, rows as in
     `outcomes`;  groups: the risk groups of MCTI;  known: the numbers of some models, by `by_model`
     """
-    requested = np.array(sorted(params.horizons_months))
-    usable = metrics.usable_horizons(outcomes, requested)
-    horizons = requested[usable]
-    draws = Draws.sample(outcomes.event, params.bootstrap, params.seed, outcomes.tested)
-    at_horizons = {name: Predictions(p.risk, p.survival[:, usable], p.subtypes) for name, p in predictions.items()}
-    known = known or {}
-    others = {name: p for name, p in predictions.items() if name not in known}
-    models = {**known, **by_model(outcomes, others, patients, params)}
+    requested, usable, draws, at_horizons = _sampled(outcomes, predictions, params)
+    horizons, known = requested[usable], known or {}
+    others = {name: p for name, p in at_horizons.items() if name not in known}
+    models = {**known, **_models(outcomes, others, patients, horizons, draws)}
     pairs = metrics.c_index(outcomes, predictions[MCTI_KEY].risk)
     rows = subgroups.table(pairs, patients, outcomes.tested, draws.stratified)
     by_subgroup = [row.as_dict() for row in rows]
@@ -113,12 +109,30 @@ def by_model(
     outcomes: Outcomes, predictions: Mapping[str, Predictions], patients: pd.DataFrame, params: EvaluateParams
 ) -> dict[str, dict[str, Any]]:
     """{name: the numbers of the model, as in `Scores.models`}; arguments as in `score`."""
+    requested, usable, draws, at_horizons = _sampled(outcomes, predictions, params)
+    return _models(outcomes, at_horizons, patients, requested[usable], draws)
+
+
+def _sampled(
+    outcomes: Outcomes, predictions: Mapping[str, Predictions], params: EvaluateParams
+) -> tuple[FloatArray, BoolArray, Draws, dict[str, Predictions]]:
+    """Requested horizons, which of them can be scored, the resamples, and the predictions at the latter horizons."""
     requested = np.array(sorted(params.horizons_months))
     usable = metrics.usable_horizons(outcomes, requested)
     draws = Draws.sample(outcomes.event, params.bootstrap, params.seed, outcomes.tested)
-    subtype = patients["subtype"].astype(str).to_numpy()
     at_horizons = {name: Predictions(p.risk, p.survival[:, usable], p.subtypes) for name, p in predictions.items()}
-    return {name: _model(outcomes, p, requested[usable], subtype, draws) for name, p in at_horizons.items()}
+    return requested, usable, draws, at_horizons
+
+
+def _models(
+    outcomes: Outcomes,
+    predictions: Mapping[str, Predictions],
+    patients: pd.DataFrame,
+    horizons: FloatArray,
+    draws: Draws,
+) -> dict[str, dict[str, Any]]:
+    subtype = patients["subtype"].astype(str).to_numpy()
+    return {name: _model(outcomes, p, horizons, subtype, draws) for name, p in predictions.items()}
 
 
 def as_interval(numbers: Mapping[str, float | None]) -> Interval:

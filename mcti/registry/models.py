@@ -190,8 +190,8 @@ def require_digest(version: Any, digest: str) -> None:
     Raises DataError when its digest is another one.
     """
     if version.tags.get(DIGEST) != digest:
-        where = _label(version)
-        raise DataError("the version has other weights than those that were tested", where, "test the version again")
+        what = "the version has other weights than those that were tested"
+        raise DataError(what, _label(version), "test the version again")
 
 
 def exists(client: Any, name: str, number: int) -> bool:
