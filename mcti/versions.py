@@ -5,6 +5,7 @@ needs. REMOTE/heads/NAME.json records the latest version of a cohort's source ta
 `latest_version`): git records it too, but the pods of a cluster have no git repository.
 """
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -20,6 +21,8 @@ from mcti.storage import Location
 
 _log = logging.getLogger(__name__)
 
+_ONE_REQUEST_BYTES = 1 << 20
+"""A file of this size or less is sent without a request whether the remote has it: the store refuses it then."""
 _THREADS = 8  # The latency of S3 requests dominates the duration: requests are sent in parallel.
 
 
@@ -187,6 +190,10 @@ def _put_manifest(root: Path, md5s: dict[Path, str], remote: str) -> str:
 
 def _upload_if_missing(file: Path, md5: str, remote: str) -> int:
     address = pinned.object_address(remote, md5)
+    if file.stat().st_size <= _ONE_REQUEST_BYTES:
+        with contextlib.suppress(s3.Conflict):  # another process may still write the object: see below
+            s3.put(address, file.read_bytes(), only_if_absent=True)
+            return 1
     if storage.exists(address):
         return 0
     storage.upload(file, address)

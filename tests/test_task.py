@@ -108,6 +108,13 @@ def test_a_missing_optional_package_is_named_with_the_command_that_installs_it(m
     assert (str(error), error.exit_code) == (message, 4)
 
 
+def test_a_task_does_not_search_its_objects_for_cycles_at_its_end():
+    """The interpreter would, which takes longer the more modules are imported."""
+    code = "import atexit, gc\natexit.register(lambda: print(gc.get_freeze_count() > 10_000))\nimport mcti"
+    command = [sys.executable, "-c", code, "--function_to_execute", "merge_models"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "True\n"
+
+
 def test_a_missing_module_of_no_optional_dependency_is_a_defect():
     error = task.to_mcti_error(ModuleNotFoundError("No module named 'mcti.no_such'", name="mcti.no_such"))
     assert error.code == "defect"

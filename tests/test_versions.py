@@ -107,6 +107,28 @@ def test_a_published_version_is_pulled_by_dvc(project, version, tmp_path):
     assert "up to date" in dvc(laptop, "status")
 
 
+def test_a_small_file_that_the_remote_lacks_is_one_request(tmp_path, monkeypatch):
+    (tmp_path / "small").write_text("a new text")
+    sent = []
+    monkeypatch.setattr(storage, "exists", lambda address: pytest.fail(f"a request for {address}"))
+    monkeypatch.setattr(s3, "put", lambda address, body, **condition: sent.append((body, condition)))
+    assert versions.publish(tmp_path / "small", REMOTE).uploaded == 1
+    assert sent == [(b"a new text", {"only_if_absent": True})]
+
+
+def test_a_file_whose_conditional_write_was_refused_is_in_the_remote_afterwards(project, monkeypatch):
+    """S3 answers 409 while another process writes the object, which it may not complete."""
+    (project / "small").write_text("another new text")
+
+    def refused(address, *_, **__):
+        raise s3.Conflict("another process wrote first", address)
+
+    monkeypatch.setattr(s3, "put", refused)
+    version = versions.publish(project / "small", REMOTE)
+    assert version.uploaded == 1
+    assert storage.read_bytes(pinned.object_address(REMOTE, version.md5)) == b"another new text"
+
+
 def test_the_version_of_a_source_is_in_the_dvc_file_of_its_folder(tmp_path):
     """What `dvc add data/raw` writes; an unversioned folder and a folder in S3 have none."""
     (tmp_path / "raw.dvc").write_text(f"outs:\n- md5: {'a' * 32}.dir\n  size: 3\n  hash: md5\n  path: raw\n")

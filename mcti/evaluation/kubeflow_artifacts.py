@@ -1,10 +1,8 @@
 """Results of an evaluation as artifacts of the Kubeflow UI: a ROC curve, an HTML page, a Markdown table."""
 
+import csv
 import html
 from pathlib import Path
-
-import numpy as np
-import pandas as pd
 
 from mcti import storage
 from mcti.model.names import display
@@ -20,10 +18,14 @@ def roc(evaluation: Path) -> tuple[list[float], list[float], list[float]]:
 
     evaluation  the output folder of `evaluate`;  three empty lists where no horizon could be scored
     """
-    table = pd.read_csv(evaluation / "plots" / "roc.csv")
-    months = np.unique(table["months"])
-    rows = table[table["months"] == months[len(months) // 2]] if len(months) else table
-    return tuple(rows[name].tolist() for name in ("false_positive_rate", "true_positive_rate", "threshold"))  # type: ignore[return-value]
+    with (evaluation / "plots" / "roc.csv").open(encoding="utf-8", newline="") as file:
+        table = [{name: float(text) for name, text in row.items()} for row in csv.DictReader(file)]
+    months = sorted({row["months"] for row in table})
+    rows = [row for row in table if row["months"] == months[len(months) // 2]]
+    false_positive, true_positive, threshold = (
+        [row[name] for row in rows] for name in ("false_positive_rate", "true_positive_rate", "threshold")
+    )
+    return false_positive, true_positive, threshold
 
 
 def curves(evaluation: Path) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcti import redaction, storage
 from mcti.errors import DataError, OperationalError
-from mcti.registry import ensemble_files, headline_metrics, lineage, mlflow_client, tracking
+from mcti.registry import ensemble_files, headline_metrics, lineage, tracking
 from mcti.registry.rest import ApiError
 
 if TYPE_CHECKING:
@@ -88,11 +88,14 @@ class Evidence:
         scores: Mapping[str, float] = self.metrics[model]["c_index"]
         return scores
 
-    def log(self) -> None:
-        """Log settings, headline metrics, data versions and files into the active run."""
-        tracking.log_params(self.spec.get("params", {}))
+    def headline(self) -> dict[str, float]:
+        """The headline metrics."""
         primary = storage.read_json(self.reports / "result.json").get("primary_baseline")
-        mlflow_client.load().log_metrics(headline_metrics.select(self.metrics, primary))
+        return headline_metrics.select(self.metrics, primary)
+
+    def log(self) -> None:
+        """Log settings, data versions and files into the active run."""
+        tracking.log_params(self.spec.get("params", {}))
         for name, md5 in self.data.items():
             tracking.log_dataset(name, md5, {"patients": len(self.spec.get("patients", []))})
         files = [self.reports / name for name in _STORED if (self.reports / name).exists()]

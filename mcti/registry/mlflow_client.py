@@ -118,6 +118,13 @@ class FullClient:
                 tags=[RunTag(name, str(value)) for name, value in (tags or {}).items()],
             )
 
+    def log_files(self, run_id: str, paths: Mapping[Path, str]) -> None:
+        """Write files and folders as files of a run: {path: its folder there, that of the contents of a folder}."""
+        with translated():
+            for path, folder in paths.items():
+                log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
+                log(run_id, str(path), folder)
+
     def download_version(self, name: str, version: str, folder: str, out: Path) -> Path:
         """The folder `folder` of a version, copied into `out` with all files of the version.
 

@@ -68,11 +68,11 @@ def _create(client: Any, parent: Any, folder: Path, tags: Mapping[str, str], rec
         _renew_card(folders[_CARD], folder, tags, record)
         tracking.log_files({path: name for name, path in folders.items()})
         mlflow.log_params(run.data.params)
-        mlflow.log_metrics(run.data.metrics)
         rows = {"patients": len(record.patients), "events": record.events}
         tracking.log_dataset(record.cohort, record.cohort_md5, rows, context="recalibration")
         # MLflow stores an artifact under the name of its folder, which `models.fetch` reads.
-        address = models.log(Path(shutil.copytree(folder, Path(scratch, "ensemble"))), digest)
+        ensemble = Path(shutil.copytree(folder, Path(scratch, "ensemble")))
+        address = models.log(ensemble, digest, run.data.metrics)
         return models.create_version(parent.name, address, {**tags, models.RUN: run_id})
 
 

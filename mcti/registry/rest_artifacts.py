@@ -4,9 +4,11 @@ Files at any other address (a bucket that the client itself must reach) are for 
 """
 
 import posixpath
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
 from mcti.errors import DataError
@@ -14,6 +16,7 @@ from mcti.registry.rest import Server
 
 _ENDPOINT = "/api/2.0/mlflow-artifacts/artifacts"
 _CHUNK = 1 << 20
+_THREADS = 8  # a small file takes the time of its request
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,17 @@ class Artifacts:
         self._download_all(root, self.listed(root, path), target)
         return target
 
-    def upload(self, root: str, path: str, content: bytes) -> None:
+    def upload_files(self, root: str, files: Mapping[Path, str]) -> None:
+        """Write local files, several at a time: {file: its path at the server}."""
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(lambda file, path: self._upload_file(root, path, file), files, files.values()))
+
+    def _upload_file(self, root: str, path: str, file: Path) -> None:
+        with file.open("rb") as content:
+            # An empty file would be sent in chunks of unknown number.
+            self.upload(root, path, content if file.stat().st_size else b"")
+
+    def upload(self, root: str, path: str, content: bytes | BinaryIO) -> None:
         """Write a file at `path`."""
         headers = {"Content-Type": "application/octet-stream"}
         self._server.send("PUT", f"{_ENDPOINT}/{quote(_key(root, path))}", data=content, headers=headers)

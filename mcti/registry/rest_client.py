@@ -284,6 +284,19 @@ class RestClient:
             return Path(self._full.download_file(run_id, path, out))
         return self.artifacts.download(root, path, out)
 
+    def log_files(self, run_id: str, paths: Mapping[Path, str]) -> None:
+        """Write files and folders as files of a run: {path: its folder there, that of the contents of a folder}."""
+        root = self._root(run_id)
+        if not self.artifacts.serves(root):
+            self._full.log_files(run_id, paths)
+            return
+        files: dict[Path, str] = {}
+        for path, folder in paths.items():
+            found = path.rglob("*") if path.is_dir() else [path]
+            base = path if path.is_dir() else path.parent
+            files |= {file: f"{folder}/{file.relative_to(base).as_posix()}" for file in found if file.is_file()}
+        self.artifacts.upload_files(root, files)
+
     def log_text(self, run_id: str, text: str, path: str) -> None:
         """Write a text as a file of a run."""
         root = self._root(run_id)

@@ -228,6 +228,11 @@ def log_params(tree: Mapping[str, Any]) -> None:
     mlflow_client.load().log_params(param_texts(tree))
 
 
+def log_metrics(numbers: Mapping[str, float]) -> None:
+    """Log numbers as metrics of the active run."""
+    mlflow_client.load().log_metrics(dict(numbers))
+
+
 def param_texts(tree: Mapping[str, Any]) -> dict[str, str]:
     """The settings as texts by `section.key`; values are cut at 6000 characters, the limit of MLflow."""
     return {key: str(value)[:6000] for key, value in flat(tree)}
@@ -244,10 +249,9 @@ def log_dataset(name: str, digest: str, rows: Mapping[str, int], context: str = 
 
 
 def log_files(paths: Mapping[Path, str]) -> None:
-    """Files and folders as artifacts: {path: folder among the artifacts}."""
-    mlflow = mlflow_client.load()
-    for path, folder in paths.items():
-        (mlflow.log_artifacts if path.is_dir() else mlflow.log_artifact)(str(path), folder)
+    """Files and folders as artifacts of the active run: {path: folder among the artifacts}."""
+    run_id = mlflow_client.load().active_run().info.run_id
+    client_of(os.environ["MLFLOW_TRACKING_URI"]).log_files(run_id, paths)
 
 
 def log_json(client: Any, run_id: str, path: str, document: BaseModel) -> None:

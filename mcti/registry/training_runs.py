@@ -45,8 +45,9 @@ def log_below(client: Any, run_id: str, folders: Sequence[Path]) -> None:
     A folder without history.csv (a model that `mcti train` did not make) has no curve and no run.
     """
     parents = {run_id, client.get_run(run_id).data.tags.get(PARENT, run_id)}
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     for folder in folders:
-        if (folder / HISTORY).is_file() and not _is_logged(client, parents, weights_sha256(folder)):
+        if (folder / HISTORY).is_file() and not _is_logged(client, experiments, parents, weights_sha256(folder)):
             _log_child(client, run_id, folder)
 
 
@@ -98,7 +99,6 @@ def _curve(path: Path) -> Iterator[tuple[str, float, int]]:
                 yield _NAMES.get(column, f"train/{column}"), float(text), int(row["epoch"])
 
 
-def _is_logged(client: Any, parents: set[str], sha256: str) -> bool:
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+def _is_logged(client: Any, experiments: list[str], parents: set[str], sha256: str) -> bool:
     runs = client.search_runs(experiments, f"tags.`{WEIGHTS}` = '{sha256}'")
     return any(run.data.tags.get(PARENT) in parents for run in runs)

@@ -107,7 +107,7 @@ def _create(client: Any, params: RegisterParams, folder: Path, digest: str, evid
     with tracking.run(params.experiment, f"register-{digest[:8]}", tags) as run_id:
         evidence.log()
         _log_card(client, run_id, model_card, folder, origin.data)
-        address = models.log(folder, digest)
+        address = models.log(folder, digest, evidence.headline())
         return models.create_version(params.name, address, {**tags, models.RUN: run_id})
 
 
@@ -116,6 +116,7 @@ def _renew(client: Any, version: Any, params: RegisterParams, folder: Path, evid
     model_card = _card(params, version.tags[models.DIGEST], evidence)
     with tracking.reopen(version.tags[models.RUN]) as run_id:
         evidence.log()
+        tracking.log_metrics(evidence.headline())
         _log_card(client, run_id, model_card, folder, version.tags.get(lineage.SOURCE, ""))
     client.set_model_version_tag(version.name, version.version, models.CONTRACT, evidence.contract)
     client.set_model_version_tag(version.name, version.version, models.EVALUATION, evidence.md5)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from importlib.metadata import version
 
 import pandas as pd
 import pytest
@@ -128,6 +129,21 @@ def test_the_incidence_of_a_model_with_competing_events_is_in_the_response_and_t
     assert ((response["F_6"] < response["F_60"]) & (response["F_60"] < 1 - response["S_60"])).all()
     names = loaded.metadata.get_output_schema().input_names()
     assert [name for name in names if name.startswith("F_")] == prediction_columns.incidence_columns((12.0, 60.0))
+
+
+def test_a_model_is_saved_without_a_search_of_all_installed_packages(saved, tmp_path, monkeypatch):
+    """It takes longer than the files; the requirements are in the saved model as before."""
+    from mlflow.utils import requirements_utils
+
+    for name in ("_MODULES_TO_PACKAGES", "_PACKAGES_TO_MODULES"):
+        monkeypatch.setattr(requirements_utils, name, None)
+    search = requirements_utils.importlib_metadata
+    monkeypatch.setattr(search, "packages_distributions", lambda: pytest.fail("all packages are searched"))
+    models.save(saved[1], tmp_path / "again")
+    required = (tmp_path / "again" / "requirements.txt").read_text(encoding="utf-8").split()
+    assert required == [f"mlflow=={version('mlflow')}", *models.requirements()]
+    assert list(tmp_path.rglob("__pycache__")) == []
+    assert requirements_utils._MODULES_TO_PACKAGES is None, "other calls of MLflow search when they need it"
 
 
 def test_with_redact_responses_and_refusals_contain_no_patient_id(saved, monkeypatch):

@@ -179,6 +179,16 @@ def test_files(clients, tmp_path, monkeypatch):
     for folder in ("evaluation", "evaluation/deep er", "card"):
         listed = [(item.path, item.is_dir, item.file_size) for item in full.list_artifacts(run_id, folder)]
         assert [(item.path, item.is_dir, item.file_size) for item in rest.list_artifacts(run_id, folder)] == listed
+    both = {tmp_path / "in": "report", tmp_path / "in" / "empty.csv": "report/of one"}
+    other_run = rest.create_run(rest.create_experiment("rest files logged")).info.run_id
+    (tmp_path / "in" / "empty.csv").touch()
+    for client, run in ((rest, run_id), (full, other_run)):
+        client.log_files(run, both)
+    for folder in ("report", "report/deep er", "report/of one"):
+        listed = [(item.path, item.file_size) for item in full.list_artifacts(other_run, folder)]
+        assert [(item.path, item.file_size) for item in full.list_artifacts(run_id, folder)] == listed != []
+    stored = full.download_file(run_id, "report", tmp_path / "stored")
+    assert (stored / "a.bin").read_bytes() == (tmp_path / "in" / "a.bin").read_bytes()
     copied = rest.download_file(run_id, "evaluation", tmp_path / "out")
     assert copied == tmp_path / "out" / "evaluation"
     for file in ("a.bin", "deep er/b ü.txt"):
