@@ -11,6 +11,7 @@ is not included.
 
 import argparse
 import ast
+import itertools
 import json
 import os
 import re
@@ -20,6 +21,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,6 +161,16 @@ def renewed(task: str, executor_input: str, number: int) -> str:
     return json.dumps(tree)
 
 
+def compare(peer: Side, now: Side, tasks: Sequence[str], rounds: int) -> None:
+    """Run the tasks of both sides in turn and print a line for each task; `promote` promotes what `register` wrote."""
+    costs: dict[tuple[str, Side], list[Cost]] = defaultdict(list)
+    for number, task, side in itertools.product(range(rounds), tasks, (peer, now)):
+        costs[task, side].append(side.measure(task, number))
+    print("seconds of the peer, of HEAD, ratio: processor | wall | to the first line | to the call of the step")
+    for task in tasks:
+        print(report(task, costs[task, peer], costs[task, now]))
+
+
 def report(task: str, peer: list[Cost], now: list[Cost]) -> str:
     """The line of a task: medians of both sides and their ratio."""
     cells = []
@@ -180,14 +193,7 @@ def main() -> int:
                 Path(folder, rev).mkdir()
                 sides.append(Side(rev, Path(folder, rev)))
                 sides[-1].record(sides[0].clone / "data/raw" if len(sides) > 1 else None)
-            now, peer = sides
-            print("seconds of the peer, of HEAD, ratio: processor | wall | to the first line | to the call of the step")
-            for task in options.tasks:
-                costs: dict[Side, list[Cost]] = {peer: [], now: []}
-                for number in range(options.rounds):
-                    for side in costs:
-                        costs[side].append(side.measure(task, number))
-                print(report(task, costs[peer], costs[now]), flush=True)
+            compare(sides[1], sides[0], options.tasks, options.rounds)
         finally:
             for side in sides:
                 side.stop()

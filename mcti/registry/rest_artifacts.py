@@ -65,10 +65,10 @@ class Artifacts:
         self._download_all(root, self.listed(root, path), target)
         return target
 
-    def upload_files(self, root: str, files: Mapping[Path, str]) -> None:
-        """Write local files, several at a time: {file: its path at the server}."""
+    def upload_files(self, root: str, files: Mapping[str, Path]) -> None:
+        """Write local files, several at a time: {path at the server: file}."""
         with ThreadPoolExecutor(_THREADS) as pool:
-            list(pool.map(lambda file, path: self._upload_file(root, path, file), files, files.values()))
+            list(pool.map(lambda path, file: self._upload_file(root, path, file), files, files.values()))
 
     def _upload_file(self, root: str, path: str, file: Path) -> None:
         with file.open("rb") as content:

@@ -290,11 +290,11 @@ class RestClient:
         if not self.artifacts.serves(root):
             self._full.log_files(run_id, paths)
             return
-        files: dict[Path, str] = {}
+        files: dict[str, Path] = {}
         for path, folder in paths.items():
-            found = path.rglob("*") if path.is_dir() else [path]
+            contents = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
             base = path if path.is_dir() else path.parent
-            files |= {file: f"{folder}/{file.relative_to(base).as_posix()}" for file in found if file.is_file()}
+            files |= {f"{folder}/{file.relative_to(base).as_posix()}": file for file in contents}
         self.artifacts.upload_files(root, files)
 
     def log_text(self, run_id: str, text: str, path: str) -> None:
