@@ -124,12 +124,13 @@ def test_its_size_is_below_the_documented_limit(engine, image):
     assert size / 1e9 <= LARGEST_GB
 
 
-def test_the_pipeline_in_containers_gives_the_bytes_of_dvc(engine, image, tmp_path, monkeypatch):
+def test_the_pipeline_in_containers_gives_the_bytes_of_dvc(engine, image, preloaded, tmp_path, monkeypatch):
     """tests/stack/test_whole_way.py compares the pipeline in processes with DVC. Slides in four shards.
 
-    One container is killed during the training: the task is retried and resumes, and the bytes are the same.
+    One container is killed during the training: the task is retried and resumes, and the bytes are the same. The
+    commands outside the containers are forks of a process with their libraries.
     """
-    project_folder = clone(tmp_path / "project")
+    project_folder = clone(tmp_path / "project", programs=preloaded)
     shrink_settings(project_folder, SMALLEST)
     make_raw_data(project_folder, events=16, censored=16)
     monkeypatch.setenv("DOCKER_HOST", engine["DOCKER_HOST"])

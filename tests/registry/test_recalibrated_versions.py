@@ -24,10 +24,10 @@ NAME = "recalibrated"
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A model of 60 patients with its evaluation, and 160 other patients with times a third as long."""
+    """A model of 60 patients with its evaluation, and 100 other patients with times a third as long."""
     root = tmp_path_factory.mktemp("a world")
     develop(root, EVALUATE, settings(epochs=3, workers=1, cox_weight=0.5), 60)
-    other, _, _ = folders(root / "other", patients=160, seed=1)
+    other, _, _ = folders(root / "other", patients=100, seed=1)
     varied(other, 1, "N-")
     shortened(other)
     return root
@@ -64,8 +64,8 @@ def test_the_whole_way_from_a_registered_model_to_a_recalibrated_champion(world,
     assert version.tags[models.DIGEST] == after.digest != result.digest
     assert version.tags[models.EVALUATION] == evidence.md5_of(models.run_of(version), "unknown", tmp_path / "md5")
     assert "**Recalibrated** from version 1" in version.description
-    assert (validations[1][0].patients, validations[1][0].ibs_difference) == (160, None)
-    assert validations[2][0].patients == after.patients == 160 - after.fit_patients
+    assert (validations[1][0].patients, validations[1][0].ibs_difference) == (100, None)
+    assert validations[2][0].patients == after.patients == 100 - after.fit_patients
     assert validations[2][0].ibs_difference == after.ibs_difference
     card = storage.read_json(evidence.fetch(models.run_of(version), "card.json", tmp_path / "card", "card"))
     assert (card["lineage"]["digest"], card["recalibration"]["slope"]) == (after.digest, after.slope)
@@ -95,7 +95,7 @@ def test_the_whole_way_from_a_registered_model_to_a_recalibrated_champion(world,
         assert models.version_by_alias(client, NAME, models.CHAMPION).version == "2"
 
     address, other = f"models:/{NAME}/2", world / "other"
-    with pytest.raises(DataError, match="80 of 160 patients belong to the recalibration of the model"):
+    with pytest.raises(DataError, match="50 of 100 patients belong to the recalibration of the model"):
         step(address, other / "cohort", other / "features", EVALUATE, tmp_path / "refused")
 
 
@@ -125,5 +125,5 @@ def test_a_validation_with_patients_of_the_fit_is_rejected(world, servers_of, tm
     changed = {"version": "2", "digest": result.recalibrated.digest}
     storage.write_json(tmp_path / "altered" / "result.json", written | changed)
     external_validations.log(tmp_path / "altered")
-    with pytest.raises(Rejected, match="the recalibration used 80 patients of the validation on made"):
+    with pytest.raises(Rejected, match="the recalibration used 50 patients of the validation on made"):
         promote("overlap", PROMOTE, version=2)

@@ -69,7 +69,7 @@ def validation(tmp_path_factory):
     clinical = pd.read_csv(DATA / "brca_clinical.csv", dtype={"patient_id": str, "site": str})
     expression = pd.read_parquet(DATA / "brca_expression.parquet").set_index("patient_id").iloc[:, :GENES]
     bags = read_bags(DATA, "brca")
-    clinical = clinical[clinical["patient_id"].isin(bags)]
+    clinical = clinical[clinical["patient_id"].isin(bags)].iloc[::2]  # every other patient: enough for the formulas
     sites = sorted(clinical["site"].unique())
     held_out = clinical["site"].isin(sites[::2])
     write_cohort(root / "development", clinical[~held_out], expression, bags)

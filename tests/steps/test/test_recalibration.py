@@ -30,7 +30,7 @@ def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("a world")
     chosen = settings(epochs=4, workers=1, cox_weight=0.5)
     develop(root, PARAMS, chosen, 70, lambda cohort: varied(cohort, 0, ""))
-    other, _, _ = folders(root / "other", patients=160, seed=1)
+    other, _, _ = folders(root / "other", patients=100, seed=1)
     varied(other, 1, "N-")
     shortened(other)
     recalibrate(root, root / "out")
@@ -101,7 +101,7 @@ def test_the_report_of_the_recalibrated_model_names_the_fit(world):
 def test_the_recalibrated_model_is_not_tested_on_the_patients_of_its_fit(world, tmp_path):
     (world / "recalibrated").symlink_to(world / "out" / "recalibrated" / "model")
     count = len(record_of(world).patients)
-    with pytest.raises(DataError, match=f"{count} of 160 patients belong to the recalibration of the model"):
+    with pytest.raises(DataError, match=f"{count} of 100 patients belong to the recalibration of the model"):
         recalibrate(world, tmp_path / "out", models="recalibrated")
     assert not (tmp_path / "out").exists()
 
