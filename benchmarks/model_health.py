@@ -80,7 +80,7 @@ def loss(net: MCTI, cohort: Cohort, rows: list[int]) -> Tensor:
 def look(net: MCTI, cohort: Cohort, rows: list[int], epoch: int) -> list[dict[str, float | str]]:
     """One row a coupling layer, means over streams and patients."""
     net.eval()
-    couplings = net(*cohort.batch(rows), couplings=True).couplings
+    couplings = net(*cohort.batch(rows), details=True).couplings
     assert couplings is not None
     table: list[dict[str, float | str]] = []
     for number, coupling in enumerate(couplings):

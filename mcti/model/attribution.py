@@ -129,7 +129,7 @@ def _attributions(
 ) -> list[Attribution]:
     """The attribution of each member; net, double: the members as one network, in both precisions; inputs (M, …)."""
     with torch.no_grad():
-        prediction = net(**inputs, couplings=True)
+        prediction = net(**inputs, details=True)
     path = _Path(net, double, inputs, prediction)
     risks, baselines = path.at(1.0), path.at(0.0)
     integral = path.to_completeness(risks - baselines, steps)

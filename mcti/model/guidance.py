@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mcti.model.dropout import Dropout
 from mcti.model.presets import ModelConfig
 from mcti.model.streams import StreamLinear, StreamMLP, StreamNorm, product
 from mcti.model.transport import CouplingHealth, Plan, SolverSettings, couple, health, low_rank_points
 from mcti.model.transport.null_plans import shuffled, uniform
+from mcti.model.unit_vectors import unit
 
 
 @dataclass
@@ -148,12 +148,11 @@ class GuidedAttention(nn.Module):
 
     def forward(self, x: Tensor, guides: Tensor, mask: Tensor | None, trace: list[Coupling] | None = None) -> Tensor:
         """x, guides (S, b, n, D), mask (b, n) -> (S, b, n, D); the coupling is appended to the trace."""
-        qkv = self.to_qkv(x)
         if mask is not None:
-            qkv = qkv * mask[..., None]  # an absent token must not contribute to the norm of a channel
-        queries, keys, values = qkv.chunk(3, -1)
+            x = x * mask[..., None]  # an absent token must not contribute to the norm of a channel
+        queries, keys, values = self.to_qkv(x).chunk(3, -1)
         guided = self._guide(guides, values, mask, trace)
-        queries, keys = F.normalize(queries, dim=2), F.normalize(keys, dim=2)  # each channel over the tokens
+        queries, keys = unit(queries, 2), unit(keys, 2)  # each channel over the tokens
         scale = self.scale[:, None, None, None]
         channels = (scale * (keys.transpose(2, 3) @ queries)).softmax(-1)  # (S, b, D, D)
         attended = product(guided.flatten(0, 1), channels.flatten(0, 1).to(guided.dtype)).view(guided.shape)

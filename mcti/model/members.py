@@ -183,14 +183,15 @@ class MemberUNet(TaskUNet):
 
     def forward(
         self, x: Tensor, streams: Tensor, mask: Tensor | None, trace: list[Coupling] | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[Tensor, dict[str, Tensor] | None]:
         """x (1, R, n, D), streams (2, R, n, D), mask (R, n), the same for each member; output as TaskUNet."""
         rows, members = x.shape[1], self.members
         first = None if mask is None else mask[: rows // members]
         # (S, R, …) -> (S·M, b, …): the members are streams of their own.
         shared, split = (value.reshape(-1, rows // members, *value.shape[2:]) for value in (x, streams))
         out, norms = super().forward(shared, split, first, trace)
-        return out.reshape(streams.shape), {name: norm.reshape(-1, rows) for name, norm in norms.items()}
+        by_row = None if norms is None else {name: norm.reshape(-1, rows) for name, norm in norms.items()}
+        return out.reshape(streams.shape), by_row
 
 
 class MemberNetwork(MCTI):

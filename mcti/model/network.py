@@ -40,9 +40,11 @@ class Prediction:
     critical_logits  (b, K, C)  instance logit of each class; 0 where absent
     critical_mass    (b, K)     mass that each received, in patches; sums to the size of the bag
     gene_plan        (b, K, T)  coupling of patch tokens and gene tokens
+
+    With `details`, else None:
     gene_groups      (b, T, G)  weight of each gene in each token; None for the dense gene branch
     norms            layer -> (S, b) mean norm of the present tokens
-    couplings        every coupling of the guided attention, in order; None unless requested
+    couplings        every coupling of the guided attention, in order
     """
 
     hazard_logits: Tensor
@@ -57,7 +59,7 @@ class Prediction:
     critical_mass: Tensor
     gene_plan: Tensor
     gene_groups: Tensor | None
-    norms: dict[str, Tensor]
+    norms: dict[str, Tensor] | None
     couplings: list[Coupling] | None
 
 
@@ -99,13 +101,14 @@ class MCTI(nn.Module):
         slides_present: Tensor | None = None,
         genes_present: Tensor | None = None,
         covariates: Tensor | None = None,
-        couplings: bool = False,
+        details: bool = False,
     ) -> Prediction:
         """Predict a batch.
 
         patches (b, N, D_in), padded rows finite, mask (b, N) True = real patch, genes (b, G) standardised on
         the training fold; slides_present, genes_present (b,) bool, only for a configuration with `missing`; covariates
-        (b, V) standardised on the training fold, NaN where missing, for a configuration with V covariates.
+        (b, V) standardised on the training fold, NaN where missing, for a configuration with V covariates; details:
+        also the outputs that explain the network, which cost time.
 
         Raises DataError, before any arithmetic, as `check_inputs`, and for covariates or absent modalities that
                          the model does not support
@@ -124,7 +127,7 @@ class MCTI(nn.Module):
         if self.clinical is not None and covariates is not None:
             clinical, read = self.clinical(to_compute_dtype(covariates, weight_dtype))
         tokens = self.join(mined, gene_tokens, clinical)
-        trace: list[Coupling] | None = [] if couplings else None
+        trace: list[Coupling] | None = [] if details else None
         streams, norms = self.unet(*self.streams(tokens), trace)
         dtype = torch.promote_types(values.dtype, torch.float32)  # logits are never half
         means = mean_token(streams, self._mask(tokens))
@@ -145,7 +148,7 @@ class MCTI(nn.Module):
             critical_logits=self._for_subtype_task(mined.critical_logits),
             critical_mass=mined.mass,
             gene_plan=tokens.gene_plan,
-            gene_groups=None if groups is None else self.axes.by_gene(groups),
+            gene_groups=self.axes.by_gene(groups) if details and groups is not None else None,
             norms=norms,
             couplings=trace,
         )

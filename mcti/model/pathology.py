@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from mcti.model.presets import ModelConfig
+from mcti.model.unit_vectors import unit
 
 _STORED_BLOCKS = 4
 """Number of blocks of a batch that are stored for the backward pass: for short bags recomputing them costs more than
@@ -175,8 +176,8 @@ class PathologyBranch(nn.Module):
 
     def masses(self, rows: Tensor, keys: Tensor, present: Tensor) -> Tensor:
         """Distribution of one unit of mass of each patch over the critical patches: (b, N, D_in) -> (b, N, K)."""
-        queries = F.normalize(self.query(rows), dim=-1)
-        similarity = F.normalize(queries @ keys.transpose(1, 2), dim=-1)
+        queries = unit(self.query(rows), -1)
+        similarity = unit(queries @ keys.transpose(1, 2), -1)
         if self.inverse_temperature is not None:
             similarity = similarity * self.inverse_temperature
         # A bag without a critical patch (absent slides) distributes its mass evenly, which avoids a division by zero.
@@ -222,10 +223,10 @@ class PatchAttention(nn.Module):
     def forward(self, tokens: Tensor, present: Tensor) -> Tensor:
         """tokens (b, K, D), present (b, K) -> (b, K, D)."""
         tokens = tokens * present[..., None]
-        queries = F.normalize(self.to_q(tokens), dim=1)  # each channel over the tokens
-        keys = F.normalize(self.to_k(tokens), dim=1)
+        queries = unit(self.to_q(tokens), 1)  # each channel over the tokens
+        keys = unit(self.to_k(tokens), 1)
         # The mixing depends on the order of the rows: descending score.
-        values = F.normalize(self.mix(self.to_v(tokens).transpose(1, 2)).transpose(1, 2), dim=-1)
+        values = unit(self.mix(self.to_v(tokens).transpose(1, 2)).transpose(1, 2), -1)
         channels = (self.temperature(len(tokens)) * keys.transpose(1, 2) @ queries).softmax(-1)  # (b, D, D)
         out: Tensor = (self.out(values @ channels) + self.local(values)) * present[..., None]
         return out

@@ -80,19 +80,21 @@ class TaskUNet(nn.Module):
 
     def forward(
         self, x: Tensor, streams: Tensor, mask: Tensor | None, trace: Trace = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """x (1, b, n, D), streams (2, b, n, D) -> streams (2, b, n, D) and the tokens' norms by layer, each (2, b)."""
-        norms, skips = {"tokens": _norms(streams, mask)}, []
+    ) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """x (1, b, n, D), streams (2, b, n, D) -> streams (2, b, n, D).
+
+        With a trace also the mean norms of the tokens by layer, each (2, b) or (1, b); else None.
+        """
+        outputs, skips = {"tokens": streams}, []
         for stage, encoder in enumerate(self.encoder):
             x, streams = encoder(x, streams, mask, trace)
             skips.append(x)
-            norms[f"encoder.{stage}"] = _norms(streams, mask)
-        x = self.bottleneck(x, streams, mask, trace)
-        norms["bottleneck"] = _norms(x, mask)
+            outputs[f"encoder.{stage}"] = streams
+        outputs["bottleneck"] = x = self.bottleneck(x, streams, mask, trace)
         for stage, decoder in enumerate(self.decoder):
             x, streams = decoder(x, skips.pop(), streams, mask, trace)
-            norms[f"decoder.{stage}"] = _norms(streams, mask)
-        return streams, norms
+            outputs[f"decoder.{stage}"] = streams
+        return streams, None if trace is None else {layer: _norms(out, mask) for layer, out in outputs.items()}
 
 
 def _for_both(x: Tensor) -> Tensor:

@@ -30,10 +30,11 @@ from mcti.registry.risk_groups import RiskScale
 ALL_MEMBERS = "ensemble"
 """Value of the column `model` of a patient that all members predicted."""
 
-CALCULATION = 2
+CALCULATION = 3
 """Version of the arithmetic of `Ensemble.predict`: equal model, patient and version give equal bits. Version 1 computed
-the members of a new patient one after the other, version 2 computes them in one pass; risks and survival differ in the
-last digits of float32. Patients whom a single member predicts have the same bits in both."""
+the members of a new patient one after the other, version 2 in one pass, version 3 with other operations for the lengths
+of vectors (mcti/model/unit_vectors.py). Risks and survival differ in the last digits of float32; from 1 to 2 only those
+of patients whom several members predict."""
 
 
 def assigned_member(patient_id: str, names: Iterable[str]) -> str:

@@ -174,21 +174,27 @@ class _Saver:
             _log.debug("%s: checkpoint %s written", where, saved)
 
 
+_settings: Any = torch.utils.deterministic  # a module with a property, which a type checker does not see
+
+
 @contextlib.contextmanager
 def reproducible(threads: int) -> Iterator[None]:
     """Run the body with fixed threads, deterministic kernels and its own random state; restore the previous state."""
     # cuBLAS reads this when its first handle is created; without it, matrix products on a GPU are not deterministic.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    before = torch.get_num_threads(), torch.get_deterministic_debug_mode(), _settings.fill_uninitialized_memory
     torch.set_num_threads(threads)
     # Equivalent to use_deterministic_algorithms(True), which would import the compiler and take three seconds.
     torch.set_deterministic_debug_mode("error")
+    # torch would write NaN to each new tensor before an operation fills it: a twentieth of a step.
+    _settings.fill_uninitialized_memory = False
     try:
         with torch.random.fork_rng():
             yield
     finally:
         torch.set_num_threads(before[0])
         torch.set_deterministic_debug_mode(before[1])
+        _settings.fill_uninitialized_memory = before[2]
 
 
 def device_of(params: TrainParams) -> torch.device:

@@ -188,8 +188,8 @@ def test_the_subtype_task_shapes_the_whole_network_where_it_is_on():
 
 
 def test_without_guidance_there_is_no_coupling_and_task_tokens_act_by_attention_alone():
-    assert peer("no_guidance")(*batch(SIZES), couplings=True).couplings == []
-    assert len(peer("compact")(*batch(SIZES), couplings=True).couplings) == 3
+    assert peer("no_guidance")(*batch(SIZES), details=True).couplings == []
+    assert len(peer("compact")(*batch(SIZES), details=True).couplings) == 3
 
 
 @pytest.mark.parametrize("name", COMPARATORS)

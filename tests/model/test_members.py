@@ -56,9 +56,9 @@ def inputs(of, size, count=3):
 @torch.no_grad()
 def test_each_row_is_the_output_of_its_member(name, size):
     nets, batched = members(CONFIGS[name]), inputs(CONFIGS[name], size)
-    together = stack(nets)(**batched)
+    together = stack(nets)(**batched, details=True)
     for row, net in enumerate(nets):
-        alone = net(**{key: value[row : row + 1] for key, value in batched.items()})
+        alone = net(**{key: value[row : row + 1] for key, value in batched.items()}, details=True)
         for field in OUTPUTS:
             expected, actual = getattr(alone, field), getattr(together, field)
             assert (expected is None) == (actual is None)

@@ -138,7 +138,7 @@ def test_any_shape_gives_finite_outputs_of_the_promised_shape(  # noqa: PLR0913 
     depths = (1,) * stages
     shape = config(critical=critical, tokens=tokens, task_tokens=task_tokens, width=width, solver=solver, heads=2,
                   encoder_depths=depths, decoder_depths=depths, gene_axes=axes, feature_axes=axes)  # fmt: skip
-    prediction = network(shape, seed).eval()(*batch(sizes, seed), couplings=True)
+    prediction = network(shape, seed).eval()(*batch(sizes, seed), details=True)
     count = len(sizes)
     assert prediction.hazard_logits.shape == prediction.survival.shape == (count, 4)
     assert prediction.subtype_logits.shape == prediction.instance_logits.shape == (count, 2)
@@ -266,7 +266,7 @@ def test_the_gene_cost_takes_each_rows_minimum_and_the_largest_distance():
 
 
 def test_a_coupling_reports_its_health():
-    prediction = network(config()).eval()(*batch([20, 3]), couplings=True)
+    prediction = network(config()).eval()(*batch([20, 3]), details=True)
     result = prediction.couplings[0].health()
     assert result.moved.shape == (4,)  # two streams of two patients
     assert ((result.moved >= 0) & (result.moved <= 1)).all()

@@ -134,7 +134,7 @@ def test_a_network_couples_by_it_and_its_padded_batch_gives_the_numbers_of_the_p
     exact = network(config()).eval()
     patches, mask, genes = batch([9, 3])
     with torch.no_grad():
-        together = net(patches, mask, genes, couplings=True)
+        together = net(patches, mask, genes, details=True)
         assert not torch.allclose(together.risk, exact(patches, mask, genes).risk)
         for row, size in enumerate((9, 3)):
             one = slice(row, row + 1)

@@ -66,7 +66,7 @@ class Comparator(nn.Module, ABC):
         slides_present: Tensor | None = None,
         genes_present: Tensor | None = None,
         covariates: Tensor | None = None,
-        couplings: bool = False,  # noqa: ARG002 - MCTI's signature; a comparator has no guided attention to trace
+        details: bool = False,  # noqa: ARG002 - MCTI's signature; a comparator has none of these outputs
     ) -> Prediction:
         """Predict a batch: patches (b, N, F), mask (b, N), genes (b, G); errors as in MCTI.forward."""
         check_inputs(self.config, patches, mask, genes, slides_present=slides_present, genes_present=genes_present)
@@ -100,7 +100,7 @@ class Comparator(nn.Module, ABC):
             instance_logits=logits.new_zeros(len(logits), len(self.config.classes)),
             **self._critical(reading, real, slides_present),
             gene_groups=None,
-            norms={},
+            norms=None,
             couplings=None,
         )
 
