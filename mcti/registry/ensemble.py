@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -244,8 +245,9 @@ class Ensemble:
             listed = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
             message = f"{len(missing)} genes of the model are missing and count as not measured: {listed}"
             warnings.warn(message, MissingGenesWarning, stacklevel=2)
-        values = [genes.get(name) for name in self.genes]
-        return torch.tensor([math.nan if value is None else float(value) for value in values], dtype=torch.float32)
+        # NumPy reads None as NaN, and 20,000 values faster than a loop.
+        values = np.array(list(map(genes.get, self.genes)), dtype=np.float64)
+        return torch.from_numpy(values).float()
 
     @cached_property
     def _risk_scale(self) -> RiskScale:
