@@ -349,7 +349,7 @@ def _optimizer(
     if params.optimizer == "bf16_adafactor":
         seed = seeded_generator(params.seed, *seed_key, "rounding").initial_seed()
         return bf16_adafactor.Bf16Adafactor(groups, params.learning_rate, seed)
-    # One kernel for all weights. On a GPU the default is as fast, and keeps the count of steps on the CPU.
+    # One kernel for all weights. On a GPU the default keeps the count of steps on the CPU, as a checkpoint does.
     return _AdamW(groups, lr=params.learning_rate, fused=device.type == "cpu" or None)
 
 
