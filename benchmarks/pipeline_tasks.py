@@ -30,7 +30,6 @@ ROOT = Path(__file__).resolve().parents[1]
 TASKS = ("evaluate", "register", "promote", "publish", "visualize", "outcome")
 EARLIER_NAMES = {"visualize": "show"}
 COHORT = """
-import sys, yaml
 from pathlib import Path
 from mcti.local import stack
 from tests.stack import small_project

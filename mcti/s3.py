@@ -30,6 +30,10 @@ class Conflict(OperationalError):
     """A conditional write failed: another process changed the object first."""
 
 
+class ConcurrentWrite(Conflict):
+    """A conditional write met one of another process, which has not ended and may fail."""
+
+
 class NoCredentials(OperationalError):
     """The environment has no keys for S3."""
 
@@ -346,7 +350,8 @@ def _refusal(code: str, location: str) -> MctiError:
     if code in {"NoSuchKey", "404", "NoSuchBucket"}:
         return NotFound("no such object", location, "check the address")
     if code in {"PreconditionFailed", "412", "ConditionalRequestConflict"}:
-        return Conflict("another process wrote first", location, "read again and retry")
+        conflict = ConcurrentWrite if code == "ConditionalRequestConflict" else Conflict
+        return conflict("another process wrote first", location, "read again and retry")
     if code in {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403"}:
         hint = f"check {_source_of_keys()} and their rights"
         return OperationalError(f"S3 refused the credentials ({code})", location, hint)

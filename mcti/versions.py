@@ -5,7 +5,6 @@ needs. REMOTE/heads/NAME.json records the latest version of a cohort's source ta
 `latest_version`): git records it too, but the pods of a cluster have no git repository.
 """
 
-import contextlib
 import hashlib
 import logging
 import os
@@ -191,9 +190,12 @@ def _put_manifest(root: Path, md5s: dict[Path, str], remote: str) -> str:
 def _upload_if_missing(file: Path, md5: str, remote: str) -> int:
     address = pinned.object_address(remote, md5)
     if file.stat().st_size <= _ONE_REQUEST_BYTES:
-        with contextlib.suppress(s3.Conflict):  # another process may still write the object: see below
+        try:
             s3.put(address, file.read_bytes(), only_if_absent=True)
             return 1
+        except s3.Conflict as refused:
+            if not isinstance(refused, s3.ConcurrentWrite):
+                return 0
     if storage.exists(address):
         return 0
     storage.upload(file, address)

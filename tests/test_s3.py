@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from mcti import s3
 
@@ -97,3 +98,13 @@ def test_a_refused_listing_is_the_error_of_the_store(keys, monkeypatch):
 def test_the_client_probes_idle_connections(keys, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
     assert s3.client().meta.config.tcp_keepalive is True
+
+
+@pytest.mark.parametrize(
+    ("code", "conflict"), [("PreconditionFailed", s3.Conflict), ("ConditionalRequestConflict", s3.ConcurrentWrite)]
+)
+def test_a_write_that_has_ended_is_told_from_one_that_has_not(code, conflict):
+    """RFC 9110, 412: the condition is false. S3 answers 409 while the other write is running."""
+    with pytest.raises(s3.Conflict) as refused, s3.service("s3://bucket/key"):
+        raise ClientError({"Error": {"Code": code}}, "PutObject")
+    assert type(refused.value) is conflict

@@ -116,12 +116,19 @@ def test_a_small_file_that_the_remote_lacks_is_one_request(tmp_path, monkeypatch
     assert sent == [(b"a new text", {"only_if_absent": True})]
 
 
+def test_a_small_file_that_the_remote_has_is_one_request(project, monkeypatch):
+    (project / "small").write_text("a published text")
+    versions.publish(project / "small", REMOTE)
+    monkeypatch.setattr(storage, "exists", lambda address: pytest.fail(f"a request for {address}"))
+    assert versions.publish(project / "small", REMOTE).uploaded == 0
+
+
 def test_a_file_whose_conditional_write_was_refused_is_in_the_remote_afterwards(project, monkeypatch):
     """S3 answers 409 while another process writes the object, which it may not complete."""
     (project / "small").write_text("another new text")
 
     def refused(address, *_, **__):
-        raise s3.Conflict("another process wrote first", address)
+        raise s3.ConcurrentWrite("another process wrote first", address)
 
     monkeypatch.setattr(s3, "put", refused)
     version = versions.publish(project / "small", REMOTE)

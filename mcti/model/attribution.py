@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mcti.errors import UsageError
 from mcti.model.categories import CovariateValue
@@ -26,6 +25,7 @@ from mcti.model.network import MCTI, Prediction, Tokens
 from mcti.model.pathology import PathologyOutput, focus_weights
 from mcti.model.trained import TrainedModel, single_thread
 from mcti.model.unet import SURV, mean_token
+from mcti.model.unit_vectors import unit
 
 FIRST_POINTS = 16
 """Points of the first Gauss-Legendre rule. The number is doubled while the gap is above GAP_SHARE."""
@@ -276,7 +276,7 @@ class _Path:
         for start in range(0, self.rows.shape[1], branch.block):
             rows = self.rows[:, start : start + branch.block]
             masses = branch.masses(rows, self.mined.keys, self.mined.present)  # (M, block, K)
-            contributed = (masses * (F.normalize(rows, dim=-1) @ to_sums.mT)).sum(2) * self.weight
+            contributed = (masses * (unit(rows, -1) @ to_sums.mT)).sum(2) * self.weight
             blocks.append(contributed + (rows @ to_mean[..., None])[..., 0] / self.rows.shape[1])
             shares.append(masses[..., present])
         parts, critical = torch.cat(blocks, 1), self.mined.critical[:, present]

@@ -127,10 +127,8 @@ class Run:
         except DataError as error:  # the solvers reject costs that are not finite
             raise self._diverged(error.what, chosen, last_checkpoint) from error
         state.scaler.unscale_(state.optimizer)
-        weights = [weight for weight in state.net.parameters() if weight.grad is not None]
-        norm = nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+        norm = nn.utils.clip_grad_norm_(state.net.parameters(), self.params.clip_norm)
         self._guard(parts["loss"], norm, chosen, last_checkpoint)
-        nn.utils.clip_grads_with_norm_(weights, self.params.clip_norm, norm)
         rate = learning_rate(state.step, self.steps, self.params)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
@@ -279,7 +277,7 @@ class Run:
     def _guard(self, loss: float, norm: Tensor, chosen: list[PatientBag], last_checkpoint: str) -> None:
         """Stop at a loss that is not finite or far too large, before it reaches the weights or a checkpoint.
 
-        norm  () of all gradients
+        norm  () of all gradients before they were limited
         """
         limit = max(100.0, 20.0 * self.state.first_loss)
         # In fp16 an overflow skips the step and halves the loss scale; at the smallest scale there is another cause.
