@@ -53,7 +53,7 @@ $(INSTALLED): requirements.lock requirements-uv.lock pyproject.toml
 check: $(INSTALLED)  ## lint, types, layers, declared dependencies
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 
@@ -70,7 +70,7 @@ check-infra: $(INSTALLED)  ## check the Kubernetes manifests with Checkov (fetch
 	@echo "every overlay keeps Checkov's policies"
 
 test: check  ## everything: lint, types, layers, unit tests, real servers, one complete small pipeline
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),$(MEASURE))
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),$(MEASURE))
 
 test-fast: $(INSTALLED)  ## only the fast unit tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not stack and not container"

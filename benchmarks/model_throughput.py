@@ -1,7 +1,8 @@
 """Claims: the same mathematics costs less than the reference's way of computing it, and `compact` runs on a laptop.
 
 Peer: benchmarks/peer_mcti.py, one patient at a time, one ot.emd a coupling, in the same run and with the same weights.
-Times are medians of interleaved steps (forward and backward); memory is the peak of a process of its own.
+Times are medians of interleaved steps (forward and backward); memory is the peak of a process of its own. Both keep the
+memory of freed tensors, as `mcti train` does (mcti/training/allocator.py).
 Run:   python -m benchmarks.model_throughput [--rounds 5] [--threads 2] [--patches 4000] [--only float32,batching]
 Small: python -m benchmarks.model_throughput --rounds 2 --width 64 --critical 32 --task 32 --patches 500
 """
@@ -26,6 +27,7 @@ from mcti.model import reference
 from mcti.model.network import MCTI
 from mcti.model.presets import preset
 from mcti.training import bf16_adafactor
+from mcti.training.allocator import kept_memory
 
 Row = tuple[str, str, str, str]  # what, measured, goal, gap or note
 
@@ -261,9 +263,15 @@ def main() -> None:
     parser.add_argument("--measure", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    if options.measure:
-        print(json.dumps(measure(options)))
-        return
+    with kept_memory():
+        if options.measure:
+            print(json.dumps(measure(options)))
+        else:
+            report(options)
+
+
+def report(options: argparse.Namespace) -> None:
+    """Print the rows of the chosen parts."""
     print(f"torch {torch.__version__}, {options.threads} threads, CPU, width {options.width}, {options.rounds} rounds")
     print(f"{'what':<52}{'measured':>16}{'goal':>12}  note")
     for part in options.only.split(","):

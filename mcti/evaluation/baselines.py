@@ -38,13 +38,16 @@ class Baseline(Protocol):
 
     needs_bags        it uses slide features
     needs_embeddings  it uses embeddings of slides or patients, not features of patches
-    by_library        scikit-survival fits it, in compiled code that runs at the same time as Python. It has no left
-                      truncation: every patient counts as at risk from the origin
+    by_library        scikit-survival fits it. It has no left truncation: every patient counts as at risk from the
+                      origin
+    compiled          its fit runs in compiled code without the lock of the interpreter, that is at the same time as
+                      Python
     """
 
     needs_bags: bool
     needs_embeddings: bool
     by_library: bool
+    compiled: bool
 
     def fit(self, train: Inputs, seed: int) -> Self:
         """Fit the model and all preprocessing on the training part."""
@@ -62,7 +65,7 @@ class KaplanMeierBaseline:
     Its C is 0.5 by the tie rule. Its Brier score is the reference of the skill score.
     """
 
-    needs_bags = needs_embeddings = by_library = False
+    needs_bags = needs_embeddings = by_library = compiled = False
 
     def fit(self, train: Inputs, seed: int) -> Self:  # noqa: ARG002 - no random numbers
         """Estimate the curve of the training part."""
@@ -85,7 +88,7 @@ class RidgeCox:
     The penalty is chosen by the cross-validated partial likelihood of inner folds of the training part.
     """
 
-    by_library = False
+    by_library = compiled = False
 
     def __init__(self, *blocks: Callable[[], Block], needs_bags: bool = False, needs_embeddings: bool = False) -> None:
         self._blocks = [create() for create in blocks]
@@ -123,7 +126,7 @@ class CoxnetGenes:
     The penalty is chosen from a path by the cross-validated partial likelihood of inner folds.
     """
 
-    needs_bags = needs_embeddings = False
+    needs_bags = needs_embeddings = compiled = False
     by_library = True
     # The smallest share of the l1 penalty with which the solver is stable: many weak genes predict better than few.
     L1_SHARE = 0.02
@@ -163,7 +166,7 @@ class CoxnetGenes:
 class Trees:
     """A scikit-survival ensemble of trees on clinical columns and genes."""
 
-    needs_bags = needs_embeddings = False
+    needs_bags = needs_embeddings = compiled = False
     by_library = True
 
     def __init__(self, create: Callable[[int], Any]) -> None:
@@ -200,10 +203,12 @@ class Forest(Trees):
     The statistic and the curves change at event times alone, so the result has the same bits. The time of a split grows
     with the number of different times: a cohort with 16 % events is fitted in a third of the time.
 
-    The trees grow in as many threads as `joblib.parallel_config` gives the fit, each from its own random numbers. One
-    thread predicts: several would sum the curves of the trees in the order in which they end, which changes the last
-    bit.
+    The trees grow in as many threads as `joblib.parallel_config` gives its backend "threading", each from its own
+    random numbers. One thread predicts: several would sum the curves of the trees in the order in which they end, which
+    changes the last bit.
     """
+
+    compiled = True
 
     @staticmethod
     def _outcomes(train: Inputs) -> Any:

@@ -1,6 +1,7 @@
 """Genomic branch: gene expression to T tokens by adaptive grouping (docs/model.md, section 2)."""
 
 import itertools
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +30,13 @@ class DenseGenes(nn.Module):
         self.tokens = config.tokens
 
     def forward(self, genes: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(b, G) -> (b, T, D), None."""
-        return self.value(self.hidden(genes)).unflatten(1, (self.tokens, -1)), None
+        """(b, G) -> (b, T, D), None; weights of float32 are applied in float32 under autocast, too.
+
+        A patient is one row, so the time is that of reading the weights. Autocast would write and read them once more
+        in each direction, to convert them.
+        """
+        with _without_conversion(self.value.weight):
+            return self.value(self.hidden(genes)).unflatten(1, (self.tokens, -1)), None
 
 
 class GroupedGenes(nn.Module):
@@ -69,6 +75,11 @@ class GroupedGenes(nn.Module):
         values = self.drop(genes) * genes.shape[1] ** 0.5
         read = (weights * values[:, None]) @ self.contents * scale  # (b, T, w)
         return self.out(read + self.groups), weights
+
+
+def _without_conversion(weight: Tensor) -> AbstractContextManager[object]:
+    """Autocast off for weights of float32; those of bfloat16 (`mcti.training.bf16_adafactor`) need its conversions."""
+    return torch.autocast(weight.device.type, enabled=False) if weight.dtype == torch.float32 else nullcontext()
 
 
 def gene_branch(config: ModelConfig) -> DenseGenes | GroupedGenes:

@@ -22,6 +22,7 @@ from mcti.model.trained import TrainedModel
 from mcti.params import TrainParams
 from mcti.progress import Progress
 from mcti.training import checkpoints, fit_cox_branch, profiling
+from mcti.training.allocator import kept_memory
 from mcti.training.distributed import Ranks
 from mcti.training.run import Run, Task
 from mcti.training.state import State
@@ -84,7 +85,7 @@ def train(
     Raises OperationalError when the GPU has too little memory even for half the patches of the longest bag
     Raises Paused when `checkpointing.stop()` returned true; the state is saved
     """
-    with reproducible(task.params.threads), profiling.traced(trace) as after_step:
+    with reproducible(task.params.threads), kept_memory(), profiling.traced(trace) as after_step:
         run = Run(task, device_of(task.params))
         finish(run, checkpointing, progress, after_step)
         net = run.state.kept()

@@ -19,6 +19,7 @@ from mcti.model.presets import ModelConfig
 from mcti.model.trained import Fitted
 from mcti.params import TrainParams
 from mcti.progress import Progress
+from mcti.training.allocator import kept_memory
 from mcti.training.loop import CheckpointConfig, device_of, finish, reproducible
 from mcti.training.objective import Forward, Objective, PairTerms
 from mcti.training.run import Run, Task, c_index
@@ -99,7 +100,7 @@ def pretrain(
     task: PretrainingTask, *, checkpointing: CheckpointConfig | None = None, progress: Progress | None = None
 ) -> Pretrained:
     """Train the shared network; arguments and errors as in `mcti.training.loop.train`."""
-    with reproducible(task.params.threads):
+    with reproducible(task.params.threads), kept_memory():
         run = PretrainingRun(task, device_of(task.params))
         finish(run, checkpointing, progress)
         nets = run.state.kept()

@@ -1,9 +1,12 @@
 """Every baseline: fitted on the training part only, correct direction of the risk, valid curves."""
 
+import threading
+
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from sksurv.ensemble import forest as forest_module
 
 from mcti.errors import DataError, UsageError
 from mcti.evaluation import baselines, metrics
@@ -128,11 +131,20 @@ def test_the_rotated_embedding_gives_the_ridge_model_of_all_its_columns(inputs):
     assert min(np.abs(risk - one).max() for one in expected) < 1e-5  # Newton's method stops at 1e-7
 
 
-def test_a_forest_of_the_event_times_has_the_bits_of_a_forest_of_all_times(inputs):
+def test_a_forest_of_the_event_times_has_the_bits_of_a_forest_of_all_times(inputs, monkeypatch):
     """Oracle: the same estimator of scikit-survival in one thread, fitted with the follow-up as it is."""
     train, test = inputs.rows(np.arange(120)), inputs.rows(np.arange(120, 160))
-    with joblib.parallel_config(n_jobs=3):
+    threads, build = set(), forest_module._parallel_build_trees
+    with joblib.parallel_config("threading", n_jobs=3), monkeypatch.context() as patch:
+
+        def recorded(*arguments, **options):
+            threads.add(threading.get_ident())
+            return build(*arguments, **options)
+
+        patch.setattr(forest_module, "_parallel_build_trees", recorded)
         forest = baselines.create("forest").fit(train, 3)
+    assert threads
+    assert threading.get_ident() not in threads  # joblib runs a single job in the calling thread
     risk, survival = forest.predict(test, MONTHS)
     plain = baselines.Trees(baselines._forest).fit(train, 3).predict(test, MONTHS)
     np.testing.assert_array_equal(risk, plain[0])

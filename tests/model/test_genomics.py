@@ -55,3 +55,13 @@ def test_the_dense_branch_has_the_parameters_counted_by_hand():
     """G·h + h, h² + h, h·T·D + T·D with G = 9, h = 10, T = 2, D = 8."""
     count = sum(parameter.numel() for parameter in DenseGenes(small_paper()).parameters())
     assert count == (9 * 10 + 10) + (10 * 10 + 10) + (10 * 16 + 16)
+
+
+def test_under_autocast_the_dense_branch_keeps_the_digits_of_its_float32_weights():
+    branch, values = DenseGenes(small_paper()).eval(), genes(3).float()
+    expected = branch(values)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(branch(values)[0], expected)
+        halved = branch.bfloat16()(values)[0]
+    assert halved.dtype == torch.bfloat16
+    torch.testing.assert_close(halved.float(), expected, rtol=0.05, atol=0.05)

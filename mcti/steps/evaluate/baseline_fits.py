@@ -84,7 +84,7 @@ class _Fit:
 
 
 class BaselineFits:
-    """Fits of the baselines of the settings. Inside its context a further thread fits those of a library.
+    """Fits of the baselines of the settings. Inside its context a further thread fits those in compiled code.
 
     Baselines of embeddings are fitted where the features are embeddings. The further thread leaves one core to the
     caller until the caller waits for it. It is a daemon thread: the process ends without it, as after Ctrl-C.
@@ -105,7 +105,7 @@ class BaselineFits:
             reason = "its library has no left truncation (entry_months): it would count patients from the origin"
             self.skipped |= {name: reason for name, model in models.items() if model.by_library}
         self._fits: dict[str, Future[_Fit]] = {name: Future() for name in models if name not in self.skipped}
-        self._by_library = [name for name in self._fits if models[name].by_library]
+        self._compiled = [name for name in self._fits if models[name].compiled]
         self._awaited, self._left = threading.Event(), threading.Event()
         self._context = ExitStack()
 
@@ -114,38 +114,38 @@ class BaselineFits:
 
         # One thread: a fixed order of summation, so that the last bit does not depend on the load of the machine.
         self._context.enter_context(threadpool_limits(1))
-        if self._by_library:
+        if self._compiled:
             # Imported in this thread: two threads that import modules with circular imports can see unfinished ones.
             from sksurv import ensemble, linear_model  # noqa: F401
 
-            threading.Thread(target=self._fit_by_library, daemon=True).start()
+            threading.Thread(target=self._fit_compiled, daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._left.set()
         self._context.close()
 
-    def without_library(self, progress: Progress | None = None) -> dict[str, Predictions]:
-        """Fit the baselines that no library fits, in this thread: {name: out-of-fold predictions}.
+    def interpreted(self, progress: Progress | None = None) -> dict[str, Predictions]:
+        """Fit the baselines that are not compiled, in this thread: {name: out-of-fold predictions}.
 
         Raises
             DataError when a training part has no event
         """
-        direct = [name for name in self._fits if name not in self._by_library]
+        direct = [name for name in self._fits if name not in self._compiled]
         for done, name in enumerate(direct):
             self._report(progress, done, name)
             self._fits[name].set_result(self._fit(name, nullcontext))
         return {name: self._fits[name].result().predictions for name in direct}
 
     def result(self, progress: Progress | None = None) -> FittedBaselines:
-        """All baselines, in the order of the settings; called after `without_library`, it waits for the further thread.
+        """All baselines, in the order of the settings; called after `interpreted`, it waits for the further thread.
 
         Raises
             DataError when a training part has no event
         """
         self._awaited.set()
-        for number, name in enumerate(self._by_library):
-            self._report(progress, len(self._fits) - len(self._by_library) + number, name)
+        for number, name in enumerate(self._compiled):
+            self._report(progress, len(self._fits) - len(self._compiled) + number, name)
             self._fits[name].result()
         if progress is not None:
             progress(len(self._fits), len(self._fits), "baselines")
@@ -160,8 +160,8 @@ class BaselineFits:
         if progress is not None:
             progress(done, len(self._fits), "baselines", name)
 
-    def _fit_by_library(self) -> None:
-        for name in self._by_library:
+    def _fit_compiled(self) -> None:
+        for name in self._compiled:
             try:
                 self._fits[name].set_result(self._fit(name, self._cores))
             except BaseException as error:  # raised in the thread that waits
@@ -180,5 +180,6 @@ class BaselineFits:
 
         if self._left.is_set():
             raise CancelledError
-        with parallel_config(n_jobs=-1 if self._awaited.is_set() else -2):
+        # The library only prefers threads. Without the name of the backend, joblib would replace the number by 1.
+        with parallel_config("threading", n_jobs=-1 if self._awaited.is_set() else -2):
             yield

@@ -75,9 +75,9 @@ def run(  # noqa: PLR0913  (the arguments of the step)
     single = modalities.read(models, outcomes, horizons)
     networks = comparator_models.read(comparators, outcomes, horizons, (MCTI_KEY, *PARTS, *params.baselines))
     inputs = baseline_fits.read_inputs(cohort, features, patients)
-    groups = risk_groups.form_groups(outcomes, mcti.risk, params.risk_groups)
     with BaselineFits(inputs, outcomes, params) as fits:
-        direct = fits.without_library(progress)
+        groups = risk_groups.form_groups(outcomes, mcti.risk, params.risk_groups)
+        direct = fits.interpreted(progress)
         fold_models = FoldModels(models, cohort, features, outcomes)
         trained = {MCTI_KEY: mcti, **fold_models.predict_parts(horizons, progress), **networks}
         shares = fold_models.attribution_shares(params.attribution_patients)

@@ -19,17 +19,17 @@ OUTCOMES = Outcomes.from_folds(INPUTS.patients, make_folds(INPUTS.patients, 3))
 HORIZONS = (12.0, 36.0)
 
 
-class FakeLibrary(baselines.KaplanMeierBaseline):
-    """Fits after `resume`; records, per fold, the threads that a fit of joblib would have."""
+class FakeForest(baselines.KaplanMeierBaseline):
+    """Fits after `resume`; records, per fold, the threads of a fit of joblib that prefers threads, as a forest does."""
 
-    by_library = True
+    compiled = True
 
     def __init__(self) -> None:
         self.threads: list[int] = []
         self.started, self.resume = threading.Event(), threading.Event()
 
     def fit(self, train, seed):
-        self.threads.append(joblib.parallel.get_active_backend()[1])
+        self.threads.append(joblib.Parallel(prefer="threads").n_jobs)
         self.started.set()
         assert self.resume.wait(60)
         return super().fit(train, seed)
@@ -37,7 +37,7 @@ class FakeLibrary(baselines.KaplanMeierBaseline):
 
 @pytest.fixture
 def fake(monkeypatch):
-    model = FakeLibrary()
+    model = FakeForest()
     monkeypatch.setattr(baselines, "REGISTRY", {**baselines.REGISTRY, "fake": lambda: model})
     return model
 
@@ -50,9 +50,9 @@ def test_the_predictions_are_those_of_one_fit_after_the_other_in_the_order_of_th
     """Oracle: `baselines.fit_predict` in this thread alone."""
     names = ("forest", "cox_clinical", "cox_genes", "kaplan_meier")
     with BaselineFits(INPUTS, OUTCOMES, settings(*names)) as fits:
-        direct = fits.without_library()
+        direct = fits.interpreted()
         fitted = fits.result()
-    assert list(direct) == ["cox_clinical", "kaplan_meier"]
+    assert list(direct) == ["cox_clinical", "cox_genes", "kaplan_meier"]
     assert list(fitted.predictions) == list(names)
     for name in names:
         expected = baselines.fit_predict(name, INPUTS, OUTCOMES, np.array(HORIZONS), settings(*names).seed)
@@ -60,21 +60,21 @@ def test_the_predictions_are_those_of_one_fit_after_the_other_in_the_order_of_th
         np.testing.assert_array_equal(fitted.predictions[name].survival, expected.survival)
 
 
-def test_a_fit_of_the_library_leaves_one_core_until_the_caller_waits(fake):
+def test_a_fit_in_compiled_code_leaves_one_core_until_the_caller_waits(fake):
     with BaselineFits(INPUTS, OUTCOMES, settings("cox_clinical", "fake")) as fits:
-        fits.without_library()
+        fits.interpreted()
         assert fake.started.wait(60)
         threading.Thread(target=lambda: fits._awaited.wait(60) and fake.resume.set()).start()
         fits.result()
     assert [fake.threads[0], fake.threads[-1]] == [-2, -1]  # of joblib: all cores but one, all cores
 
 
-def test_an_error_of_the_library_is_raised_where_its_result_is_awaited():
+def test_an_error_of_the_further_thread_is_raised_where_its_result_is_awaited():
     inputs = make_inputs(90)
     inputs.patients["event"] = 0
     outcomes = Outcomes.from_folds(inputs.patients, make_folds(inputs.patients, 3))
     with BaselineFits(inputs, outcomes, settings("forest")) as fits:
-        fits.without_library()
+        fits.interpreted()
         with pytest.raises(DataError, match="the training part has no event"):
             fits.result()
 
