@@ -21,8 +21,8 @@ def kept_memory() -> Iterator[None]:
     if library is None or not hasattr(library, "malloc_trim"):  # musl has neither
         yield
         return
-    library.mallopt(_MMAP_MAX, 0)  # all tensors on the heap, whose end is
-    library.mallopt(_TRIM_THRESHOLD, -1)  # never given back
+    library.mallopt(_MMAP_MAX, 0)  # no tensor has a mapping of its own
+    library.mallopt(_TRIM_THRESHOLD, -1)
     try:
         yield
     finally:

@@ -108,13 +108,17 @@ class _WorkerChannel:
 class Pool(Generic[J, R]):
     """Runs `function(job, channel)` for each job; a context manager that keeps its workers between calls of `map`.
 
-    workers  processes at a time; 0: one per core. With one worker, or one job at most (`jobs_at_most`), all jobs run in
-             this process
+    workers     processes at a time; 0: one per core. With one worker, or one job at most (`jobs_at_most`), all jobs run
+                in this process
+    takes_jobs  whether this process is one of the workers. It works while the others import their libraries, which
+                takes seconds. For jobs of seconds, since during a job it reports no progress of the others
     SIGTERM requests that the jobs save their state and stop; `map` then raises Paused.
     """
 
-    def __init__(self, function: Callable[[J, Channel], R], workers: int, jobs_at_most: int) -> None:
-        self.function, self.workers = function, min(workers or cores(), jobs_at_most)
+    def __init__(
+        self, function: Callable[[J, Channel], R], workers: int, jobs_at_most: int, *, takes_jobs: bool = False
+    ) -> None:
+        self.function, self.workers, self.takes_jobs = function, min(workers or cores(), jobs_at_most), takes_jobs
         self.executor: futures.ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:
@@ -123,8 +127,9 @@ class Pool(Generic[J, R]):
         self.event = context.Event()
         if self.workers > 1:
             self.inbox = context.Queue()
+            arguments = (self.inbox, self.event, logs.state())
             self.executor = futures.ProcessPoolExecutor(
-                self.workers, context, initializer=_initialise_worker, initargs=(self.inbox, self.event, logs.state())
+                self.workers - self.takes_jobs, context, initializer=_initialise_worker, initargs=arguments
             )
         return self
 
@@ -162,8 +167,7 @@ class Pool(Generic[J, R]):
                     waiting[self.executor.submit(_work, self.function, job, number)] = number
                 if not waiting:
                     return
-                first = next(iter(waiting))
-                self._wait(first, waiting, total_progress)
+                first = self._wait(jobs, waiting, total_progress)
                 del waiting[first]
                 yield first.result()
         except BrokenProcessPool as error:
@@ -176,11 +180,13 @@ class Pool(Generic[J, R]):
         return result
 
     def _wait(
-        self, first: "futures.Future[R]", waiting: "dict[futures.Future[R], int]", total_progress: _TotalProgress
-    ) -> None:
-        """Wait for one of the submitted jobs; an error of any of them stops all."""
+        self, jobs: Sequence[J], waiting: "dict[futures.Future[R], int]", total_progress: _TotalProgress
+    ) -> "futures.Future[R]":
+        """Wait for the first of the submitted jobs, and return it; an error of any of them stops all."""
         while True:
-            futures.wait([first], timeout=_REPORT_SECONDS)
+            first = next(iter(waiting))
+            if not first.done() and not (self.takes_jobs and self._run_one(jobs, waiting, total_progress)):
+                futures.wait([first], timeout=_REPORT_SECONDS)
             for report in _pending(self.inbox):
                 total_progress(*report)
             finished = [future for future in waiting if future.done()]
@@ -192,7 +198,24 @@ class Pool(Generic[J, R]):
                 futures.wait([future for future in waiting if not future.cancel()])
                 raise failures[0]
             if first in finished:
-                return
+                return first
+
+    def _run_one(
+        self, jobs: Sequence[J], waiting: "dict[futures.Future[R], int]", total_progress: _TotalProgress
+    ) -> bool:
+        """Run, in this process, the first submitted job that no worker has begun; False where there is none."""
+        begun = next((future for future in waiting if future.cancel()), None)
+        if begun is None:
+            return False
+        local: futures.Future[R] = futures.Future()
+        try:
+            local.set_result(self._run_locally(jobs[waiting[begun]], waiting[begun], total_progress))
+        except Exception as error:  # raised by `_wait`, as that of a worker
+            local.set_exception(error)
+        entries = [(local if future is begun else future, number) for future, number in waiting.items()]
+        waiting.clear()
+        waiting.update(entries)
+        return True
 
 
 def _pending(inbox: Any) -> Iterator[tuple[int, float, float, str, str, float]]:

@@ -27,6 +27,25 @@ def touch(job: str, channel) -> str:
     return job
 
 
+def sign(job: tuple[str, int], channel) -> tuple[int, int]:
+    """Record the process, and wait until two have begun a job."""
+    folder, number = job
+    (Path(folder) / str(os.getpid())).touch()
+    deadline = time.monotonic() + 60
+    while len(list(Path(folder).iterdir())) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return number, os.getpid()
+
+
+def fail_here(parent: int, channel) -> int:
+    """Fail in the process `parent`; elsewhere wait until the job must stop."""
+    if os.getpid() == parent:
+        raise DataError("the job of this process is malformed", "the test", "remove it")
+    while not channel.stop():
+        time.sleep(0.01)
+    return parent
+
+
 def exit_process(_: int, __) -> int:
     os._exit(1)
 
@@ -51,6 +70,22 @@ def test_a_stream_runs_few_jobs_ahead_of_the_results_that_were_taken(workers, tm
 def test_one_worker_runs_the_jobs_in_this_process():
     with Pool(lambda job, channel: threading.get_ident(), 1, 3) as pool:
         assert set(pool.map([0, 1, 2])) == {threading.get_ident()}
+
+
+@pytest.mark.slow
+def test_this_process_is_one_of_the_workers_that_take_jobs(tmp_path):
+    with Pool(sign, 2, 40, takes_jobs=True) as pool:
+        results = pool.map([(str(tmp_path), number) for number in range(40)])
+    assert [number for number, _ in results] == list(range(40))
+    processes = {process for _, process in results}
+    assert os.getpid() in processes
+    assert len(processes) == 2
+
+
+@pytest.mark.slow
+def test_an_error_of_a_job_in_this_process_stops_those_of_the_others():
+    with Pool(fail_here, 2, 8, takes_jobs=True) as pool, pytest.raises(DataError, match="of this process is malformed"):
+        pool.map([os.getpid()] * 8)
 
 
 @pytest.mark.slow

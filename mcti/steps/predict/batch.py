@@ -180,7 +180,7 @@ def _predict_all(
     jobs = [PredictionJob(str(folder), source, chunk, params.risk_groups) for chunk in chunks]
     for cached in (_load_model, _load_tables):  # a folder may have changed since the last call in this process
         cached.cache_clear()
-    with Pool(_run_job, params.workers or min(cores(), len(jobs)), len(jobs)) as pool:
+    with Pool(_run_job, params.workers or min(cores(), len(jobs)), len(jobs), takes_jobs=True) as pool:
         yield from pool.stream(jobs, progress)
 
 
