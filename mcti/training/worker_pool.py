@@ -204,15 +204,15 @@ class Pool(Generic[J, R]):
         self, jobs: Sequence[J], waiting: "dict[futures.Future[R], int]", total_progress: _TotalProgress
     ) -> bool:
         """Run, in this process, the first submitted job that no worker has begun; False where there is none."""
-        begun = next((future for future in waiting if future.cancel()), None)
-        if begun is None:
+        pending = next((future for future in waiting if future.cancel()), None)
+        if pending is None:
             return False
         local: futures.Future[R] = futures.Future()
         try:
-            local.set_result(self._run_locally(jobs[waiting[begun]], waiting[begun], total_progress))
+            local.set_result(self._run_locally(jobs[waiting[pending]], waiting[pending], total_progress))
         except Exception as error:  # raised by `_wait`, as that of a worker
             local.set_exception(error)
-        entries = [(local if future is begun else future, number) for future, number in waiting.items()]
+        entries = [(local if future is pending else future, number) for future, number in waiting.items()]
         waiting.clear()
         waiting.update(entries)
         return True
